@@ -1,0 +1,363 @@
+// Sets up what is missing: npm packages, compilers, mbedTLS, the native binding, the compiled TypeScript.
+//
+//     node scripts/setup.mjs            what `npm start` and `npx torpor` need
+//     node scripts/setup.mjs --tests    also the peers and tools that `npm test` needs
+//
+// Builds are kept in a cache outside the checkout, in a folder named by the hash of everything that went into them:
+// $TORPOR_CACHE, else $XDG_CACHE_HOME/torpor, else ~/.cache/torpor.
+
+import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { homedir } from "node:os";
+import { delimiter, dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { main, SetupError, say, step } from "./run.mjs";
+
+export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
+export const CACHE =
+  process.env.TORPOR_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), ".cache"), "torpor");
+
+const BUILD = join(ROOT, "build");
+const MBEDTLS_SERIES = "3.6";
+/** The Debian release whose mbedTLS source package is of that series, and older ones that can fetch it from there. */
+const DEBIAN_SUITE = "trixie";
+
+// ---- what the setup needs from the system ----
+
+/** Commands by the Debian package that has them. */
+const BUILD_TOOLS = { gcc: "gcc", cmake: "cmake", ninja: "ninja-build", "dpkg-source": "dpkg-dev" };
+const TEST_TOOLS = {
+  openssl: "openssl",
+  "gnutls-serv": "gnutls-bin",
+  "coap-server-openssl": "libcoap3-bin",
+  "coap-server-gnutls": "libcoap3-bin",
+  socat: "socat",
+  valgrind: "valgrind",
+};
+
+function onPath(command) {
+  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
+    try {
+      accessSync(join(folder, command), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}
+
+async function ensureTools(tools, purpose) {
+  const missing = Object.keys(tools).filter((command) => !onPath(command));
+  // A compiler without the C library's headers is of no use; Debian has them apart.
+  const headers = "gcc" in tools && !existsSync("/usr/include/stdio.h");
+  if (missing.length === 0 && !headers) {
+    return;
+  }
+  const packages = [...new Set(missing.map((command) => tools[command])), ...(headers ? ["libc6-dev"] : [])];
+  if (process.getuid?.() !== 0 || !onPath("apt-get")) {
+    throw new SetupError(
+      `${missing.join(", ") || "libc6-dev"} not found, needed for ${purpose}: sudo apt-get install ${packages.join(" ")}`,
+    );
+  }
+  say(`torpor: installing Debian packages for ${purpose}: ${packages.join(", ")}`);
+  const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
+  await step("reading Debian's package lists", "apt-get", ["update"], { env });
+  await step(
+    `installing ${packages.join(", ")}`,
+    "apt-get",
+    ["install", "-y", "--no-install-recommends", ...packages],
+    {
+      env,
+    },
+  );
+}
+
+// ---- hashes and the cache ----
+
+function hashOf(...parts) {
+  const hash = createHash("sha256");
+  for (const part of parts) {
+    hash.update(part);
+    hash.update("\0");
+  }
+  return hash.digest("hex").slice(0, 16);
+}
+
+function filesBelow(folder, matches) {
+  return readdirSync(folder, { withFileTypes: true, recursive: true })
+    .filter((entry) => entry.isFile() && matches.test(entry.name))
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .sort();
+}
+
+function contents(files) {
+  return files.flatMap((file) => [relative(ROOT, file), readFileSync(file)]);
+}
+
+/**
+ * The folder `name` of the cache, made by `build(folder)` where it is not there. It is made under another name and
+ * renamed when complete: an interrupted build leaves nothing that looks done, and two at once do no harm.
+ */
+async function cached(name, build) {
+  const folder = join(CACHE, name);
+  if (existsSync(folder)) {
+    return folder;
+  }
+  mkdirSync(CACHE, { recursive: true });
+  const work = mkdtempSync(join(CACHE, "work-"));
+  try {
+    const made = join(work, name);
+    mkdirSync(made);
+    await build(made, work);
+    try {
+      renameSync(made, folder);
+    } catch (error) {
+      if (!existsSync(folder)) {
+        throw error;
+      }
+    }
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return folder;
+}
+
+// ---- npm packages ----
+
+async function ensurePackages() {
+  const lock = join(ROOT, "package-lock.json");
+  const stamp = join(ROOT, "node_modules", ".torpor-lock");
+  const wanted = hashOf(readFileSync(lock));
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) {
+    return;
+  }
+  say("torpor: installing npm packages as package-lock.json pins them");
+  await step("npm ci", "npm", ["ci", "--no-audit", "--no-fund"], { cwd: ROOT });
+  writeFileSync(stamp, wanted);
+}
+
+// ---- mbedTLS ----
+
+function versionOf(source) {
+  const info = join(source, "include", "mbedtls", "build_info.h");
+  if (!existsSync(info)) {
+    return undefined;
+  }
+  return /MBEDTLS_VERSION_STRING\s+"([^"]+)"/.exec(readFileSync(info, "utf8"))?.[1];
+}
+
+const GET_MBEDTLS = `get the mbedTLS ${MBEDTLS_SERIES} sources and name their folder: MBEDTLS_DIR=/path/to/mbedtls npm start`;
+
+/** The machine's own Debian sources as source packages of the release that has mbedTLS 3.6, in apt's deb822 form. */
+function debianSources() {
+  const release = readFileSync("/etc/os-release", "utf8");
+  const codename = /^VERSION_CODENAME=(.+)$/m.exec(release)?.[1];
+  if (!/^ID=debian$/m.test(release) || codename === undefined) {
+    return undefined;
+  }
+  const stanzas = [];
+  const add = (uri, suite, components, options) => {
+    if (suite.startsWith(codename) && !suite.includes("backports")) {
+      const lines = [`URIs: ${uri}`, `Suites: ${suite.replace(codename, DEBIAN_SUITE)}`, `Components: ${components}`];
+      stanzas.push(
+        ["Types: deb-src", ...lines, options ?? "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n"),
+      );
+    }
+  };
+  const folder = "/etc/apt/sources.list.d";
+  const lists = existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+  for (const file of ["/etc/apt/sources.list", ...lists]) {
+    if (!existsSync(file)) {
+      continue;
+    }
+    const text = readFileSync(file, "utf8");
+    if (file.endsWith(".sources")) {
+      for (const stanza of text.split(/\n\s*\n/)) {
+        const field = (name) => new RegExp(`^${name}:\\s*(.+)$`, "mi").exec(stanza)?.[1];
+        for (const uri of field("URIs")?.split(/\s+/) ?? []) {
+          for (const suite of field("Suites")?.split(/\s+/) ?? []) {
+            add(uri, suite, field("Components") ?? "main", field("Signed-By") && `Signed-By: ${field("Signed-By")}`);
+          }
+        }
+      }
+    } else if (file.endsWith(".list")) {
+      for (const line of text.split("\n")) {
+        const match = /^deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.+)$/.exec(line.trim());
+        if (match) {
+          add(match[1], match[2], "main");
+        }
+      }
+    }
+  }
+  return [...new Set(stanzas)].join("\n\n");
+}
+
+/** Debian's source package, verified by apt against Debian's keyring, by a private configuration of apt. */
+async function fetchFromDebian() {
+  const sources = onPath("apt-get") && existsSync("/etc/os-release") ? debianSources() : undefined;
+  if (!sources) {
+    throw new SetupError(`no Debian package sources on this machine; ${GET_MBEDTLS}`);
+  }
+  return cached(`mbedtls-source-${MBEDTLS_SERIES}-${DEBIAN_SUITE}`, async (folder, work) => {
+    say(`torpor: fetching Debian's source package of mbedTLS ${MBEDTLS_SERIES} (${DEBIAN_SUITE})`);
+    const apt = join(work, "apt");
+    for (const part of ["parts", "lists/partial", "state", "cache/archives/partial"]) {
+      mkdirSync(join(apt, part), { recursive: true });
+    }
+    writeFileSync(join(apt, "parts", "torpor.sources"), `${sources}\n`);
+    writeFileSync(
+      join(apt, "apt.conf"),
+      [
+        `Dir::Etc::SourceList "/dev/null";`,
+        `Dir::Etc::SourceParts "${apt}/parts";`,
+        `Dir::State "${apt}/state";`,
+        `Dir::State::Lists "${apt}/lists";`,
+        `Dir::Cache "${apt}/cache";`,
+        `APT::Sandbox::User "";`,
+      ].join("\n"),
+    );
+    const options = { cwd: apt, env: { ...process.env, APT_CONFIG: join(apt, "apt.conf") } };
+    try {
+      await step("reading Debian's source lists", "apt-get", ["update"], options);
+      await step("fetching and unpacking mbedtls", "apt-get", ["source", "mbedtls"], options);
+    } catch (error) {
+      throw new SetupError(`${error.message}\n  Without Debian's package: ${GET_MBEDTLS}`);
+    }
+    const unpacked = readdirSync(apt).find((name) => versionOf(join(apt, name)) !== undefined);
+    if (unpacked === undefined) {
+      throw new SetupError(`Debian's package holds no mbedTLS; ${GET_MBEDTLS}`);
+    }
+    rmSync(folder, { recursive: true });
+    renameSync(join(apt, unpacked), folder);
+  });
+}
+
+async function mbedtlsSource() {
+  const given = process.env.MBEDTLS_DIR;
+  const source = given ? given : await fetchFromDebian();
+  const version = versionOf(source);
+  if (!version?.startsWith(`${MBEDTLS_SERIES}.`)) {
+    throw new SetupError(`${given ? "MBEDTLS_DIR" : source} holds ${version ?? "no mbedTLS"}; ${GET_MBEDTLS}`);
+  }
+  return { source, version };
+}
+
+/** mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. */
+async function ensureMbedtls() {
+  const { source, version } = await mbedtlsSource();
+  const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
+  const inputs = [
+    config,
+    ...filesBelow(join(ROOT, "hosts", "desktop", "include"), /\.h$/),
+    ...filesBelow(join(source, "library"), /\.[ch]$/),
+    ...filesBelow(join(source, "include"), /\.h$/),
+  ];
+  const flags = ["-O2", "-g", "-DTORPOR_SERVER", `-I${join(ROOT, "hosts", "desktop", "include")}`];
+  const name = `mbedtls-${version}-${hashOf(compiler(), "-O2 -g -DTORPOR_SERVER", ...contents(inputs))}`;
+  return cached(name, async (folder, work) => {
+    say(`torpor: building mbedTLS ${version} with the device's configuration`);
+    const build = join(work, "build");
+    await step("configuring mbedTLS", "cmake", [
+      ...["-S", source, "-B", build, "-G", "Ninja"],
+      ...["-DCMAKE_BUILD_TYPE=None", "-DENABLE_PROGRAMS=OFF", "-DENABLE_TESTING=OFF", "-DGEN_FILES=OFF"],
+      ...["-DCMAKE_POSITION_INDEPENDENT_CODE=ON", "-DCMAKE_INSTALL_LIBDIR=lib", `-DCMAKE_INSTALL_PREFIX=${folder}`],
+      ...[`-DMBEDTLS_CONFIG_FILE=${config}`, `-DCMAKE_C_FLAGS=${flags.join(" ")}`],
+    ]);
+    await step("compiling mbedTLS", "ninja", ["-C", build, "install"]);
+  });
+}
+
+// ---- our own native code ----
+
+function compiler() {
+  return spawnSync("gcc", ["--version"], { encoding: "utf8" }).stdout.split("\n")[0];
+}
+
+/** The binding `torpor.node` and the test program `core_test`: the folder that holds them. */
+export async function ensureNative({ sanitize = false } = {}) {
+  const mbedtls = await ensureMbedtls();
+  const headers = join(ROOT, "node_modules", "node-api-headers", "include");
+  const inputs = [
+    join(ROOT, "CMakeLists.txt"),
+    ...["src", "hosts", "test"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
+  ];
+  const name = `native-${sanitize ? "sanitized-" : ""}${hashOf(mbedtls, ...contents(inputs))}`;
+  return cached(name, async (folder, work) => {
+    say(`torpor: building the C core${sanitize ? " with sanitizers" : " and its Node.js binding"}`);
+    const build = join(work, "build");
+    await step("configuring the C core", "cmake", [
+      ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
+      ...[`-DMBEDTLS_PREFIX=${mbedtls}`, `-DNODE_API_HEADERS=${sanitize ? "" : headers}`],
+      `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`,
+    ]);
+    await step("compiling the C core", "ninja", ["-C", build]);
+    for (const made of ["torpor.node", "core_test"]) {
+      if (existsSync(join(build, made))) {
+        renameSync(join(build, made), join(folder, made));
+      }
+    }
+  });
+}
+
+/** Tells the program where the binding is: build/native.json. */
+function announce(native) {
+  const file = join(BUILD, "native.json");
+  const text = `${JSON.stringify({ binding: join(native, "torpor.node") })}\n`;
+  mkdirSync(BUILD, { recursive: true });
+  if (!existsSync(file) || readFileSync(file, "utf8") !== text) {
+    writeFileSync(file, text);
+  }
+}
+
+// ---- TypeScript ----
+
+async function ensureCompiled() {
+  const folders = ["src", "hosts", "tools", "test"].map((name) => join(ROOT, name)).filter(existsSync);
+  const inputs = [
+    ...["tsconfig.base.json", "tsconfig.json", "package-lock.json"].map((name) => join(ROOT, name)),
+    ...folders.flatMap((folder) => filesBelow(folder, /\.ts$|^tsconfig\.json$/)),
+  ];
+  const stamp = join(BUILD, ".stamp");
+  const wanted = hashOf(...contents(inputs));
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) {
+    return;
+  }
+  const tsc = join(ROOT, "node_modules", "typescript", "bin", "tsc");
+  await step("compiling TypeScript", process.execPath, [tsc, "-b"], { cwd: ROOT });
+  writeFileSync(stamp, wanted);
+}
+
+// ---- all of it ----
+
+export async function setup({ tests = false } = {}) {
+  const major = Number(process.versions.node.split(".")[0]);
+  if (major < 20) {
+    throw new SetupError(`Node.js ${process.versions.node} is too old: 20 or later is needed`);
+  }
+  await ensurePackages();
+  await ensureTools(BUILD_TOOLS, "building the C core");
+  if (tests) {
+    await ensureTools(TEST_TOOLS, "the tests (DTLS and CoAP peers)");
+  }
+  announce(await ensureNative());
+  await ensureCompiled();
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  await main(async () => {
+    await setup({ tests: process.argv.includes("--tests") });
+    say("torpor: all set up");
+  });
+}

@@ -1,0 +1,704 @@
+/* The DTLS engine over mbedTLS: see dtls.h. */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <mbedtls/error.h>
+#include <mbedtls/platform.h>
+#include <mbedtls/platform_util.h>
+#include <mbedtls/psa_util.h>
+#include <mbedtls/version.h>
+#include <psa/crypto.h>
+
+#if defined(TORPOR_SERVER)
+#include "server.h"
+#endif
+
+#define MTU_MIN 256
+#define MTU_MAX 2048
+#define TIMER_MAX 3600000u
+#define NAME_MAX_BYTES 255
+
+/* RFC 9148 section 3: CCM_8 first; CCM and GCM for servers that lack it. */
+static const int CIPHER_SUITES[] = {
+    MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8,
+    MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_CCM,
+    MBEDTLS_TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    0,
+};
+
+/* P-256 for the key exchange; P-384 only so that a CA may sign with it. */
+static const uint16_t GROUPS[] = {
+    MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1,
+    MBEDTLS_SSL_IANA_TLS_GROUP_SECP384R1,
+    MBEDTLS_SSL_IANA_TLS_GROUP_NONE,
+};
+
+static const uint16_t SIGNATURES[] = {
+    MBEDTLS_TLS1_3_SIG_ECDSA_SECP256R1_SHA256,
+    MBEDTLS_TLS1_3_SIG_ECDSA_SECP384R1_SHA384,
+    MBEDTLS_TLS1_3_SIG_NONE,
+};
+
+/* ---- credentials ---- */
+
+void torpor_dtls_credentials_init(torpor_dtls_credentials *c)
+{
+    mbedtls_x509_crt_init(&c->trust);
+    mbedtls_x509_crt_init(&c->chain);
+    mbedtls_pk_init(&c->pk);
+    c->key = 0;
+}
+
+void torpor_dtls_credentials_free(torpor_dtls_credentials *c)
+{
+    mbedtls_x509_crt_free(&c->trust);
+    mbedtls_x509_crt_free(&c->chain);
+    mbedtls_pk_free(&c->pk); /* of a PSA key it frees the reference, not the key */
+}
+
+int torpor_dtls_credentials_trust(torpor_dtls_credentials *c, const uint8_t *der, size_t length)
+{
+    return mbedtls_x509_crt_parse_der(&c->trust, der, length);
+}
+
+/* Whether `key` is the private half of the certificate's public key. */
+static int check_key(uint32_t key, const mbedtls_x509_crt *certificate)
+{
+    uint8_t own[97], theirs[97];
+    size_t own_length = 0, theirs_length = 0;
+    psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
+    psa_key_id_t public_key = 0;
+    int ret = psa_export_public_key(key, own, sizeof(own), &own_length);
+
+    if (ret == 0) {
+        ret = mbedtls_pk_get_psa_attributes(&certificate->pk, PSA_KEY_USAGE_VERIFY_HASH, &attributes);
+    }
+    if (ret == 0) {
+        psa_set_key_usage_flags(&attributes, PSA_KEY_USAGE_VERIFY_HASH | PSA_KEY_USAGE_EXPORT);
+        ret = mbedtls_pk_import_into_psa(&certificate->pk, &attributes, &public_key);
+    }
+    if (ret == 0) {
+        ret = psa_export_public_key(public_key, theirs, sizeof(theirs), &theirs_length);
+    }
+    psa_destroy_key(public_key);
+    if (ret == 0 && (own_length != theirs_length || memcmp(own, theirs, own_length) != 0)) {
+        ret = MBEDTLS_ERR_PK_TYPE_MISMATCH;
+    }
+    return ret;
+}
+
+int torpor_dtls_credentials_identity(torpor_dtls_credentials *c, uint32_t key, const uint8_t *der, size_t length)
+{
+    int first = c->chain.version == 0;
+    int ret = mbedtls_x509_crt_parse_der(&c->chain, der, length);
+
+    if (ret == 0 && first) {
+        ret = check_key(key, &c->chain);
+        if (ret == 0) {
+#if MBEDTLS_VERSION_MAJOR >= 4
+            ret = mbedtls_pk_wrap_psa(&c->pk, key);
+#else
+            ret = mbedtls_pk_setup_opaque(&c->pk, key);
+#endif
+        }
+        if (ret != 0) {
+            mbedtls_x509_crt_free(&c->chain);
+            mbedtls_x509_crt_init(&c->chain);
+        } else {
+            c->key = key;
+        }
+    }
+    return ret;
+}
+
+int torpor_dtls_configure(mbedtls_ssl_config *conf, torpor_dtls_credentials *c, int endpoint)
+{
+    int ret = mbedtls_ssl_config_defaults(conf, endpoint, MBEDTLS_SSL_TRANSPORT_DATAGRAM, MBEDTLS_SSL_PRESET_DEFAULT);
+
+    if (ret != 0) {
+        return ret;
+    }
+#if MBEDTLS_VERSION_MAJOR < 4
+    mbedtls_ssl_conf_rng(conf, mbedtls_psa_get_random, MBEDTLS_PSA_RANDOM_STATE);
+#endif
+    mbedtls_ssl_conf_min_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_conf_max_tls_version(conf, MBEDTLS_SSL_VERSION_TLS1_2);
+    mbedtls_ssl_conf_ciphersuites(conf, CIPHER_SUITES);
+    mbedtls_ssl_conf_groups(conf, GROUPS);
+    mbedtls_ssl_conf_sig_algs(conf, SIGNATURES);
+    mbedtls_ssl_conf_authmode(conf, MBEDTLS_SSL_VERIFY_REQUIRED);
+    mbedtls_ssl_conf_ca_chain(conf, &c->trust, NULL);
+    mbedtls_ssl_conf_renegotiation(conf, MBEDTLS_SSL_RENEGOTIATION_DISABLED);
+    if (c->chain.version != 0) {
+        ret = mbedtls_ssl_conf_own_cert(conf, &c->chain, &c->pk);
+    }
+    return ret;
+}
+
+/* ---- verification ---- */
+
+/* Seconds since 1970 of a certificate's time; the days of the civil calendar counted from 1 March (leap day last). */
+static int64_t seconds_of(const mbedtls_x509_time *t)
+{
+    int64_t year = t->mon > 2 ? t->year : t->year - 1;
+    int64_t month = t->mon > 2 ? t->mon - 3 : t->mon + 9;
+    int64_t days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + t->day - 1 - 719468;
+
+    return ((days * 24 + t->hour) * 60 + t->min) * 60 + t->sec;
+}
+
+/* Whether the certificate carries the address among the iPAddress names of its subjectAltName. */
+static int has_address(const mbedtls_x509_crt *certificate, const uint8_t *address, size_t length)
+{
+    const mbedtls_x509_sequence *name;
+
+    for (name = &certificate->subject_alt_names; name != NULL; name = name->next) {
+        int tag = name->buf.tag & (MBEDTLS_ASN1_TAG_CLASS_MASK | MBEDTLS_ASN1_TAG_VALUE_MASK);
+        if (tag == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_IP_ADDRESS) && name->buf.len == length &&
+            memcmp(name->buf.p, address, length) == 0) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+int torpor_dtls_verify(void *context, mbedtls_x509_crt *certificate, int depth, uint32_t *flags)
+{
+    torpor_dtls *d = context;
+
+    d->verified = 1;
+    /* A library built with a clock of its own has judged the times by it; the host's time decides. */
+    *flags &= ~(uint32_t) (MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE);
+    if (d->unix_time != 0) {
+        if (seconds_of(&certificate->valid_to) < (int64_t) d->unix_time) {
+            *flags |= MBEDTLS_X509_BADCERT_EXPIRED;
+        }
+        if (seconds_of(&certificate->valid_from) > (int64_t) d->unix_time) {
+            *flags |= MBEDTLS_X509_BADCERT_FUTURE;
+        }
+    }
+    if (depth == 0 && d->address_length > 0 && !has_address(certificate, d->address, d->address_length)) {
+        *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+    }
+#if defined(TORPOR_SERVER)
+    if (depth == 0 && d->server != NULL) {
+        free(d->peer_certificate);
+        d->peer_certificate = malloc(certificate->raw.len);
+        if (d->peer_certificate == NULL) {
+            return MBEDTLS_ERR_X509_ALLOC_FAILED;
+        }
+        memcpy(d->peer_certificate, certificate->raw.p, certificate->raw.len);
+        d->peer_certificate_length = certificate->raw.len;
+    }
+#endif
+    d->verify_flags |= *flags;
+    return 0;
+}
+
+/* ---- callbacks of the library: I/O and timer ---- */
+
+static int on_send(void *context, const unsigned char *datagram, size_t length)
+{
+    torpor_dtls *d = context;
+
+    if (d->out_taken) {
+        d->out_taken = 0;
+        return (int) length;
+    }
+    d->out = datagram;
+    d->out_length = length;
+    return MBEDTLS_ERR_SSL_WANT_WRITE;
+}
+
+static int on_receive(void *context, unsigned char *datagram, size_t size)
+{
+    torpor_dtls *d = context;
+    size_t length = d->in_length;
+
+    if (d->in == NULL) {
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    }
+    if (length > size) {
+        length = size; /* as a socket cuts a long datagram; its records then fail to parse and are dropped */
+    }
+    memcpy(datagram, d->in, length);
+    d->in = NULL;
+    return (int) length;
+}
+
+static void on_set_timer(void *context, uint32_t intermediate, uint32_t final)
+{
+    torpor_dtls *d = context;
+
+    d->timer_intermediate = d->now + intermediate;
+    d->timer_final = final == 0 ? TORPOR_DTLS_NEVER : d->now + final;
+}
+
+static int on_get_timer(void *context)
+{
+    torpor_dtls *d = context;
+
+    if (d->timer_final == TORPOR_DTLS_NEVER) {
+        return -1;
+    }
+    return d->now >= d->timer_final ? 2 : d->now >= d->timer_intermediate ? 1 : 0;
+}
+
+/* ---- set up ---- */
+
+int torpor_dtls_new(torpor_dtls **association)
+{
+    torpor_dtls *d = mbedtls_calloc(1, sizeof(*d));
+
+    *association = d;
+    if (d == NULL) {
+        return MBEDTLS_ERR_SSL_ALLOC_FAILED;
+    }
+    mbedtls_ssl_init(&d->ssl);
+    mbedtls_ssl_config_init(&d->own_conf);
+    torpor_dtls_credentials_init(&d->own);
+    d->conf = &d->own_conf;
+    d->mtu = TORPOR_DTLS_MTU;
+    d->timer_first = TORPOR_DTLS_TIMER;
+    d->patience = TORPOR_DTLS_PATIENCE;
+    d->timer_final = TORPOR_DTLS_NEVER;
+    return 0;
+}
+
+void torpor_dtls_free(torpor_dtls *d)
+{
+    if (d == NULL) {
+        return;
+    }
+    mbedtls_ssl_free(&d->ssl);
+    mbedtls_ssl_config_free(&d->own_conf);
+    torpor_dtls_credentials_free(&d->own);
+#if defined(TORPOR_SERVER)
+    free(d->peer_certificate);
+    torpor_dtls_server_release(d->server);
+#endif
+    mbedtls_platform_zeroize(d, sizeof(*d));
+    mbedtls_free(d);
+}
+
+int torpor_dtls_trust(torpor_dtls *d, const uint8_t *der, size_t length)
+{
+    return d->state != TORPOR_DTLS_IDLE ? TORPOR_DTLS_ERR_STATE
+                                        : torpor_dtls_credentials_trust(&d->own, der, length);
+}
+
+int torpor_dtls_identity(torpor_dtls *d, uint32_t key, const uint8_t *der, size_t length)
+{
+    return d->state != TORPOR_DTLS_IDLE ? TORPOR_DTLS_ERR_STATE
+                                        : torpor_dtls_credentials_identity(&d->own, key, der, length);
+}
+
+int torpor_dtls_server_name(torpor_dtls *d, const char *name)
+{
+    size_t length = strlen(name);
+
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (length == 0 || length > NAME_MAX_BYTES) {
+        return TORPOR_DTLS_ERR_FORMAT;
+    }
+    d->address_length = 0;
+    return mbedtls_ssl_set_hostname(&d->ssl, name);
+}
+
+int torpor_dtls_server_address(torpor_dtls *d, const uint8_t *address, size_t length)
+{
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (length != 4 && length != 16) {
+        return TORPOR_DTLS_ERR_FORMAT;
+    }
+    memcpy(d->address, address, length);
+    d->address_length = (uint8_t) length;
+    /* Tells the library that doing without a name is meant; torpor_dtls_verify demands the address instead. */
+    return mbedtls_ssl_set_hostname(&d->ssl, NULL);
+}
+
+int torpor_dtls_mtu(torpor_dtls *d, unsigned bytes)
+{
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (bytes < MTU_MIN || bytes > MTU_MAX) {
+        return TORPOR_DTLS_ERR_FORMAT;
+    }
+    d->mtu = (uint16_t) bytes;
+    return 0;
+}
+
+int torpor_dtls_timers(torpor_dtls *d, uint32_t first, uint32_t patience)
+{
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (first == 0 || first > TIMER_MAX || patience == 0 || patience > TIMER_MAX) {
+        return TORPOR_DTLS_ERR_FORMAT;
+    }
+    d->timer_first = first;
+    d->patience = patience;
+    return 0;
+}
+
+void torpor_dtls_offer_tickets(torpor_dtls *d)
+{
+    d->offer_tickets = 1;
+}
+
+int torpor_dtls_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time)
+{
+    int ret = mbedtls_ssl_setup(&d->ssl, d->conf);
+
+    if (ret != 0) {
+        return ret;
+    }
+    mbedtls_ssl_set_bio(&d->ssl, d, on_send, on_receive, NULL);
+    mbedtls_ssl_set_timer_cb(&d->ssl, d, on_set_timer, on_get_timer);
+    mbedtls_ssl_set_verify(&d->ssl, torpor_dtls_verify, d);
+    mbedtls_ssl_set_mtu(&d->ssl, d->mtu);
+    d->now = d->started = now;
+    d->unix_time = unix_time;
+    d->state = TORPOR_DTLS_HANDSHAKE;
+    return 0;
+}
+
+/* ---- run ---- */
+
+static void fail(torpor_dtls *d, int kind, uint32_t detail)
+{
+    d->state = TORPOR_DTLS_FAILED;
+    d->failure.kind = kind;
+    d->failure.detail = detail;
+    d->timer_final = TORPOR_DTLS_NEVER;
+}
+
+static void fail_by(torpor_dtls *d, int ret)
+{
+    if (ret == MBEDTLS_ERR_SSL_TIMEOUT) {
+        fail(d, TORPOR_DTLS_FAILURE_TIMEOUT, 0);
+    } else if (ret == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+        /* No public call gives the alert; its record is still in place. */
+        fail(d, TORPOR_DTLS_FAILURE_ALERT, d->ssl.MBEDTLS_PRIVATE(in_msg)[1]);
+    } else if (ret == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) {
+        fail(d, TORPOR_DTLS_FAILURE_CERTIFICATE, d->verify_flags);
+    } else if (ret == MBEDTLS_ERR_SSL_ALLOC_FAILED || ret == MBEDTLS_ERR_X509_ALLOC_FAILED ||
+               ret == MBEDTLS_ERR_PK_ALLOC_FAILED || ret == MBEDTLS_ERR_ASN1_ALLOC_FAILED ||
+               ret == PSA_ERROR_INSUFFICIENT_MEMORY) {
+        fail(d, TORPOR_DTLS_FAILURE_MEMORY, (uint32_t) -ret);
+    } else {
+        fail(d, TORPOR_DTLS_FAILURE_PROTOCOL, (uint32_t) -ret);
+    }
+}
+
+/* Lets the library work until it wants the network. Returns 0, or the error that ended the association. */
+static int step(torpor_dtls *d)
+{
+    int ret;
+
+    if (d->state == TORPOR_DTLS_HANDSHAKE) {
+        ret = mbedtls_ssl_handshake(&d->ssl);
+#if defined(TORPOR_SERVER)
+        if (ret == MBEDTLS_ERR_SSL_HELLO_VERIFY_REQUIRED) {
+            return torpor_dtls_server_again(d);
+        }
+#endif
+        if (ret == MBEDTLS_ERR_SSL_WANT_READ || ret == MBEDTLS_ERR_SSL_WANT_WRITE) {
+            return 0;
+        }
+        if (ret != 0) {
+            fail_by(d, ret);
+            return ret;
+        }
+        d->state = TORPOR_DTLS_OPEN;
+    }
+    if (d->state == TORPOR_DTLS_OPEN) {
+        /* A read of no bytes flushes what is to be sent, handles alerts and leaves the next message to be read. */
+        ret = mbedtls_ssl_read(&d->ssl, NULL, 0);
+        if (ret == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
+            d->state = TORPOR_DTLS_CLOSED;
+            return 0;
+        }
+#if defined(TORPOR_SERVER)
+        if (ret == MBEDTLS_ERR_SSL_CLIENT_RECONNECT) {
+            d->state = TORPOR_DTLS_HANDSHAKE;
+            d->verified = 0;
+            return step(d);
+        }
+#endif
+        if (ret < 0 && ret != MBEDTLS_ERR_SSL_WANT_READ && ret != MBEDTLS_ERR_SSL_WANT_WRITE) {
+            fail_by(d, ret);
+            return ret;
+        }
+    }
+    return 0;
+}
+
+static int check_running(const torpor_dtls *d)
+{
+    if (d->state != TORPOR_DTLS_HANDSHAKE && d->state != TORPOR_DTLS_OPEN) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    return d->out != NULL ? TORPOR_DTLS_ERR_PENDING : 0;
+}
+
+/* Reads a saved session; its first bytes are the library's version and configuration. */
+static int load_session(mbedtls_ssl_session *session, const uint8_t *bytes, size_t length)
+{
+    int ret = mbedtls_ssl_session_load(session, bytes, length);
+
+    if (ret == MBEDTLS_ERR_SSL_VERSION_MISMATCH) {
+        return TORPOR_DTLS_ERR_BUILD;
+    }
+    return ret == MBEDTLS_ERR_SSL_BAD_INPUT_DATA ? TORPOR_DTLS_ERR_FORMAT : ret;
+}
+
+static int start_client(torpor_dtls *d, uint64_t now, uint64_t unix_time, const mbedtls_ssl_session *session)
+{
+    int ret = torpor_dtls_configure(&d->own_conf, &d->own, MBEDTLS_SSL_IS_CLIENT);
+
+    if (ret != 0) {
+        return ret;
+    }
+    mbedtls_ssl_conf_handshake_timeout(&d->own_conf, d->timer_first,
+                                       d->patience > d->timer_first ? d->patience : d->timer_first);
+    mbedtls_ssl_conf_session_tickets(&d->own_conf, d->offer_tickets ? MBEDTLS_SSL_SESSION_TICKETS_ENABLED
+                                                                    : MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
+    ret = torpor_dtls_begin(d, now, unix_time);
+    if (ret == 0 && session != NULL) {
+        ret = mbedtls_ssl_set_session(&d->ssl, session);
+    }
+    return ret;
+}
+
+int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const uint8_t *session, size_t length)
+{
+    mbedtls_ssl_session loaded;
+    int ret = 0;
+
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (d->own.trust.version == 0) {
+        return TORPOR_DTLS_ERR_FORMAT;
+    }
+    mbedtls_ssl_session_init(&loaded);
+    if (length > 0) {
+        ret = load_session(&loaded, session, length);
+    }
+    if (ret == 0) {
+        ret = start_client(d, now, unix_time, length > 0 ? &loaded : NULL);
+        if (ret != 0) {
+            fail_by(d, ret);
+        }
+    }
+    mbedtls_ssl_session_free(&loaded);
+    return ret == 0 ? step(d) : ret;
+}
+
+int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, size_t length)
+{
+    int ret = check_running(d);
+
+    if (ret != 0) {
+        return ret;
+    }
+    d->now = now;
+    if (length == 0) {
+        return 0; /* an empty datagram carries no record */
+    }
+    d->in = datagram;
+    d->in_length = length;
+    ret = step(d);
+    d->in = NULL;
+    return ret;
+}
+
+int torpor_dtls_elapse(torpor_dtls *d, uint64_t now)
+{
+    int ret = check_running(d);
+
+    if (ret != 0) {
+        return ret;
+    }
+    d->now = now;
+    if (d->state == TORPOR_DTLS_HANDSHAKE && now - d->started >= d->patience) {
+        fail(d, TORPOR_DTLS_FAILURE_TIMEOUT, 0);
+        return MBEDTLS_ERR_SSL_TIMEOUT;
+    }
+    return now >= d->timer_final ? step(d) : 0;
+}
+
+uint64_t torpor_dtls_deadline(const torpor_dtls *d)
+{
+    uint64_t end;
+
+    if (d->state == TORPOR_DTLS_OPEN) {
+        return d->timer_final;
+    }
+    if (d->state != TORPOR_DTLS_HANDSHAKE) {
+        return TORPOR_DTLS_NEVER;
+    }
+    end = d->started + d->patience;
+    return d->timer_final < end ? d->timer_final : end;
+}
+
+int torpor_dtls_take(torpor_dtls *d, uint8_t *datagram, size_t size)
+{
+    size_t length = d->out_length;
+
+    if (d->out == NULL) {
+        return 0;
+    }
+    if (length > size) {
+        return TORPOR_DTLS_ERR_SIZE;
+    }
+    memcpy(datagram, d->out, length);
+    d->out = NULL;
+    if (d->state == TORPOR_DTLS_HANDSHAKE || d->state == TORPOR_DTLS_OPEN) {
+        /* A stateless HelloVerifyRequest leaves nothing behind in the library that it would send again. */
+        d->out_taken = d->ssl.MBEDTLS_PRIVATE(out_left) > 0;
+        (void) step(d); /* its failure shows in the state */
+    }
+    return (int) length;
+}
+
+int torpor_dtls_read(torpor_dtls *d, uint8_t *message, size_t size)
+{
+    size_t waiting;
+    int ret;
+
+    if (d->state != TORPOR_DTLS_OPEN) {
+        return 0;
+    }
+    waiting = mbedtls_ssl_get_bytes_avail(&d->ssl);
+    if (waiting == 0) {
+        return 0;
+    }
+    if (waiting > size) {
+        uint8_t rest[64];
+        while (mbedtls_ssl_get_bytes_avail(&d->ssl) > 0 && mbedtls_ssl_read(&d->ssl, rest, sizeof(rest)) > 0) {
+        }
+        mbedtls_platform_zeroize(rest, sizeof(rest));
+        ret = TORPOR_DTLS_ERR_SIZE;
+    } else {
+        ret = mbedtls_ssl_read(&d->ssl, message, size);
+    }
+    (void) step(d); /* the datagram may hold another record */
+    return ret;
+}
+
+int torpor_dtls_write(torpor_dtls *d, const uint8_t *message, size_t length)
+{
+    int ret;
+
+    if (d->state != TORPOR_DTLS_OPEN) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (d->out != NULL) {
+        return TORPOR_DTLS_ERR_PENDING;
+    }
+    ret = mbedtls_ssl_get_max_out_record_payload(&d->ssl);
+    if (ret < 0) {
+        return ret;
+    }
+    if (length == 0 || length > (size_t) ret) {
+        return TORPOR_DTLS_ERR_SIZE;
+    }
+    ret = mbedtls_ssl_write(&d->ssl, message, length);
+    if (ret == MBEDTLS_ERR_SSL_WANT_WRITE) {
+        return 0;
+    }
+    fail_by(d, ret < 0 ? ret : MBEDTLS_ERR_SSL_INTERNAL_ERROR);
+    return ret < 0 ? ret : MBEDTLS_ERR_SSL_INTERNAL_ERROR;
+}
+
+int torpor_dtls_close(torpor_dtls *d)
+{
+    if (d->state == TORPOR_DTLS_OPEN) {
+        if (d->out != NULL) {
+            return TORPOR_DTLS_ERR_PENDING;
+        }
+        (void) mbedtls_ssl_close_notify(&d->ssl);
+    }
+    if (d->state != TORPOR_DTLS_FAILED) {
+        d->state = TORPOR_DTLS_CLOSED;
+    }
+    d->timer_final = TORPOR_DTLS_NEVER;
+    return 0;
+}
+
+/* ---- look ---- */
+
+int torpor_dtls_state(const torpor_dtls *d)
+{
+    return d->state;
+}
+
+torpor_dtls_failure_info torpor_dtls_failure(const torpor_dtls *d)
+{
+    return d->failure;
+}
+
+unsigned torpor_dtls_cipher_suite(const torpor_dtls *d)
+{
+    return d->state == TORPOR_DTLS_OPEN ? (unsigned) mbedtls_ssl_get_ciphersuite_id_from_ssl(&d->ssl) : 0;
+}
+
+int torpor_dtls_resumed(const torpor_dtls *d)
+{
+    return d->state == TORPOR_DTLS_OPEN && !d->verified;
+}
+
+int torpor_dtls_time_checked(const torpor_dtls *d)
+{
+    return d->verified && d->unix_time != 0;
+}
+
+int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *length, torpor_dtls_session_info *info)
+{
+    /* Not by mbedtls_ssl_get_session: that makes a copy, and only once. */
+    const mbedtls_ssl_session *session = d->ssl.MBEDTLS_PRIVATE(session);
+    int ret;
+
+    *length = 0;
+    info->kind = TORPOR_DTLS_SESSION_NONE;
+    info->lifetime = 0;
+    if (d->state != TORPOR_DTLS_OPEN || session == NULL) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (session->MBEDTLS_PRIVATE(ticket_len) > 0) {
+        info->kind = TORPOR_DTLS_SESSION_TICKET;
+        info->lifetime = session->MBEDTLS_PRIVATE(ticket_lifetime);
+    } else if (session->MBEDTLS_PRIVATE(id_len) > 0) {
+        info->kind = TORPOR_DTLS_SESSION_ID;
+    }
+    ret = mbedtls_ssl_session_save(session, out, size, length);
+    if (ret == MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL) {
+        ret = out == NULL ? 0 : TORPOR_DTLS_ERR_SIZE;
+    }
+    return ret;
+}
+
+int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12])
+{
+    int from_client = d->verified; /* full handshake: the client's Finished is the first; abbreviated: the server's */
+
+    if (d->state != TORPOR_DTLS_OPEN || d->ssl.MBEDTLS_PRIVATE(verify_data_len) != 12) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+#if defined(TORPOR_SERVER)
+    if (d->server != NULL) {
+        from_client = !from_client;
+    }
+#endif
+    memcpy(out, from_client ? d->ssl.MBEDTLS_PRIVATE(own_verify_data) : d->ssl.MBEDTLS_PRIVATE(peer_verify_data), 12);
+    return 0;
+}

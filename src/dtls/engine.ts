@@ -1,0 +1,339 @@
+/**
+ * The sans-I/O DTLS engine as TypeScript sees it: the C core of src/dtls/dtls.h behind one class. The header is the
+ * manual; this file adds types and typed errors. Another DTLS library is another C core with the same functions.
+ *
+ *     const engine = new Engine();
+ *     engine.trust(anchor); engine.identity(key, [certificate]); engine.serverName("est.example.net");
+ *     engine.start(now, unixTime);
+ */
+
+import { TimeoutError, TorporError } from "../errors.js";
+import type { KeyId } from "../pki/key.js";
+
+/** A DTLS association that could not be made or broke. */
+export class DTLSError extends TorporError {}
+
+/** The certificate of the server, or its chain, was refused. */
+export class CertificateError extends DTLSError {}
+
+/** The peer ended the handshake or the association with a fatal alert. */
+export class AlertError extends DTLSError {
+  /** RFC 5246 section 7.2 */
+  readonly alert: number;
+
+  constructor(alert: number, during: string) {
+    super(`the peer ended the ${during} with the alert ${ALERTS[alert] ?? alert}${ADVICE[alert] ?? ""}`);
+    this.alert = alert;
+  }
+}
+
+/** RFC 5246 section 7.2, RFC 6066 section 9 */
+const ALERTS: Readonly<Record<number, string>> = {
+  0: "close_notify",
+  10: "unexpected_message",
+  20: "bad_record_mac",
+  22: "record_overflow",
+  40: "handshake_failure",
+  42: "bad_certificate",
+  43: "unsupported_certificate",
+  44: "certificate_revoked",
+  45: "certificate_expired",
+  46: "certificate_unknown",
+  47: "illegal_parameter",
+  48: "unknown_ca",
+  49: "access_denied",
+  50: "decode_error",
+  51: "decrypt_error",
+  70: "protocol_version",
+  71: "insufficient_security",
+  80: "internal_error",
+  86: "inappropriate_fallback",
+  90: "user_canceled",
+  112: "unrecognized_name",
+};
+
+const ADVICE: Readonly<Record<number, string>> = {
+  40: ": no common cipher suite, or it wants a client certificate; Torpor offers ECDHE_ECDSA with AES_128_CCM_8, AES_128_CCM and AES_128_GCM_SHA256",
+  42: ": it refuses this device's certificate",
+  45: ": this device's certificate has expired; enrol again with the factory identity",
+  46: ": it refuses this device's certificate",
+  48: ": it does not know the CA of this device's certificate",
+  70: ": it does not speak DTLS 1.2",
+  112: ": it does not know the server name that was asked for",
+};
+
+/** MBEDTLS_X509_BADCERT_* and their meaning, the one that explains most first. */
+const VERIFY_FLAGS: readonly (readonly [number, string])[] = [
+  [0x01, "it has expired"],
+  [0x0200, "it is not yet valid; is the clock right?"],
+  [0x04, "its name or address is not that of the server that was asked for"],
+  [0x08, "no trust anchor leads to it; is this the right CA?"],
+  [0x02, "it is revoked"],
+  [0x0800, "its key usage does not allow this"],
+  [0x1000, "its extended key usage is not that of a TLS server"],
+  [0x4000, "it is signed with a hash that is not allowed"],
+  [0x8000, "it is signed with an algorithm that is not allowed"],
+  [0x10000, "its key is too short or of a kind that is not allowed"],
+];
+
+/** What becomes of an association. */
+export const EngineState = { IDLE: 0, HANDSHAKE: 1, OPEN: 2, CLOSED: 3, FAILED: 4 } as const;
+
+const FAILURE_TIMEOUT = 1;
+const FAILURE_ALERT = 2;
+const FAILURE_CERTIFICATE = 3;
+const FAILURE_MEMORY = 4;
+
+const ERROR_SIZE = -0x10003;
+const ERROR_FORMAT = -0x10004;
+const ERROR_BUILD = -0x10005;
+/** MBEDTLS_ERR_PK_TYPE_MISMATCH */
+const ERROR_KEY_MISMATCH = -0x3f00;
+/** MBEDTLS_ERR_SSL_FEATURE_UNAVAILABLE and others have no better name than their number. */
+const hex = (error: number): string => `-0x${(-error).toString(16).padStart(4, "0")}`;
+
+/** How a session can be resumed. */
+export type SessionKind = "session" | "ticket";
+
+/** A session that can be resumed later; `data` is secret and loads only in the same build of the library. */
+export interface ResumableSession {
+  readonly kind: SessionKind;
+  readonly data: Uint8Array;
+  /** The server's ticket lifetime in seconds, or 0. */
+  readonly lifetime: number;
+}
+
+/** IANA names of the suites that are offered. */
+const CIPHER_SUITES: Readonly<Record<number, string>> = {
+  49326: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
+  49324: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
+  49195: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+};
+
+/** The name and version of the TLS library. */
+export function libraryVersion(): string {
+  return native("torpor_crypto_version").call(undefined);
+}
+
+/** One association. The order of calls, times and buffers are those of dtls.h. */
+export class Engine extends Native("torpor_dtls_destructor") {
+  /** How long the handshake may take, milliseconds; for the error message. */
+  #patience = 60000;
+
+  constructor() {
+    super();
+    this.create();
+  }
+
+  /** Makes the C object; the server role of the tests makes another one. */
+  protected create(): void {
+    const error: number = native("torpor_dtls_create").call(this);
+    if (error < 0) {
+      throw new DTLSError("no memory for a DTLS association");
+    }
+  }
+
+  /** Adds a trust anchor in DER. @throws DTLSError where it is no certificate that the library reads. */
+  trust(certificate: Uint8Array): void {
+    const error: number = native("torpor_dtls_trust").call(this, certificate);
+    if (error < 0) {
+      throw new DTLSError(`the trust anchor is no usable X.509 certificate (error ${hex(error)})`);
+    }
+  }
+
+  /**
+   * The client's certificate, then those above it, in DER, and the key of the first.
+   * @throws DTLSError where one is no certificate; CertificateError where the key does not match.
+   */
+  identity(key: KeyId, chain: readonly Uint8Array[]): void {
+    for (const certificate of chain) {
+      const error: number = native("torpor_dtls_identity").call(this, key, certificate);
+      if (error === ERROR_KEY_MISMATCH) {
+        throw new CertificateError("the private key does not belong to the client certificate");
+      }
+      if (error < 0) {
+        throw new DTLSError(`the client certificate or its key is not usable (error ${hex(error)})`);
+      }
+    }
+  }
+
+  /** The DNS name that the server's certificate must carry; sent as SNI. */
+  serverName(name: string): void {
+    const error: number = native("torpor_dtls_server_name").call(this, name);
+    if (error < 0) {
+      throw new DTLSError(`"${name}" cannot be a server name (error ${hex(error)})`);
+    }
+  }
+
+  /** The IP address, 4 or 16 bytes, that the server's certificate must carry; no SNI is sent. */
+  serverAddress(address: Uint8Array): void {
+    const error: number = native("torpor_dtls_server_address").call(this, address);
+    if (error < 0) {
+      throw new DTLSError(`expected an IP address of 4 or 16 bytes, not ${address.length}`);
+    }
+  }
+
+  /** Largest UDP payload in bytes, 256 to 2,048. */
+  set mtu(bytes: number) {
+    const error: number = native("torpor_dtls_mtu").call(this, bytes);
+    if (error < 0) {
+      throw new DTLSError(`an MTU of ${bytes} bytes is not between 256 and 2048`);
+    }
+  }
+
+  /** First retransmission and whole patience of the handshake, milliseconds. */
+  timers(first: number, patience: number): void {
+    const error: number = native("torpor_dtls_timers").call(this, first, patience);
+    if (error < 0) {
+      throw new DTLSError(`handshake timers of ${first} and ${patience} ms are not between 1 and 3600000`);
+    }
+    this.#patience = patience;
+  }
+
+  /** Offers the session ticket extension. */
+  offerTickets(): void {
+    native("torpor_dtls_offer_tickets").call(this);
+  }
+
+  /**
+   * Begins the handshake; `unixTime` is in seconds, 0 where it is not known.
+   * @returns false where `session` cannot be loaded by this build: nothing has begun then, start again without it.
+   */
+  start(now: number, unixTime: number, session?: Uint8Array): boolean {
+    const error: number = native("torpor_dtls_start").call(this, now, unixTime, session);
+    if (error === ERROR_BUILD || (error === ERROR_FORMAT && session !== undefined)) {
+      return false;
+    }
+    if (error === ERROR_FORMAT) {
+      throw new DTLSError("no trust anchor: a server cannot be verified");
+    }
+    return true;
+  }
+
+  /** Hands in one datagram. What it does shows in `state`. */
+  receive(now: number, datagram: ArrayBuffer | Uint8Array): void {
+    native("torpor_dtls_receive").call(this, now, datagram);
+  }
+
+  /** Time has passed. */
+  elapse(now: number): void {
+    native("torpor_dtls_elapse").call(this, now);
+  }
+
+  /** When to call `elapse`, milliseconds; undefined: never. */
+  get deadline(): number | undefined {
+    const deadline: number = native("torpor_dtls_deadline").call(this);
+    return deadline < 0 ? undefined : deadline;
+  }
+
+  /** The next outgoing datagram into `buffer`: its length, or 0. */
+  take(buffer: Uint8Array): number {
+    const length: number = native("torpor_dtls_take").call(this, buffer);
+    if (length < 0) {
+      throw new DTLSError(`a buffer of ${buffer.length} bytes is shorter than the datagram`);
+    }
+    return length;
+  }
+
+  /** The next message into `buffer`: its length, 0 where none waits. One that is too long is dropped. */
+  read(buffer: Uint8Array): number {
+    for (;;) {
+      const length: number = native("torpor_dtls_read").call(this, buffer);
+      if (length !== ERROR_SIZE) {
+        return length < 0 ? 0 : length;
+      }
+    }
+  }
+
+  /** Protects one message, to be taken. @throws DTLSError where it exceeds the MTU or the association is not open. */
+  write(message: Uint8Array): void {
+    const error: number = native("torpor_dtls_write").call(this, message);
+    if (error === ERROR_SIZE) {
+      throw new DTLSError(`a message of ${message.length} bytes does not fit the MTU: use smaller blocks`);
+    }
+    if (error < 0) {
+      throw new DTLSError(`the association is not open (error ${hex(error)})`);
+    }
+  }
+
+  /** Ends the association with a close_notify, to be taken. */
+  close(): void {
+    native("torpor_dtls_close").call(this);
+  }
+
+  /** Wipes and frees the C object; every later call throws. */
+  free(): void {
+    native("torpor_dtls_free").call(this);
+  }
+
+  get state(): number {
+    return native("torpor_dtls_state").call(this);
+  }
+
+  /** Why the association failed, as an error to throw. */
+  get failure(): TorporError {
+    const detail: number = native("torpor_dtls_failure_detail").call(this);
+    switch (native("torpor_dtls_failure_kind").call(this)) {
+      case FAILURE_TIMEOUT:
+        return new TimeoutError(
+          `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak DTLS 1.2?`,
+        );
+      case FAILURE_ALERT:
+        return new AlertError(detail, "association");
+      case FAILURE_CERTIFICATE: {
+        const reasons = VERIFY_FLAGS.filter(([flag]) => (detail & flag) !== 0).map(([, reason]) => reason);
+        return new CertificateError(
+          `the server's certificate is refused: ${reasons.join("; ") || `verification flags 0x${detail.toString(16)}`}`,
+        );
+      }
+      case FAILURE_MEMORY:
+        return new DTLSError("no memory left for DTLS");
+      default:
+        return new DTLSError(`the DTLS handshake failed (mbedTLS error ${hex(-detail)})`);
+    }
+  }
+
+  /** The IANA name of the negotiated suite; undefined unless open. */
+  get cipherSuite(): string | undefined {
+    const suite: number = native("torpor_dtls_cipher_suite").call(this);
+    return suite === 0 ? undefined : (CIPHER_SUITES[suite] ?? `0x${suite.toString(16)}`);
+  }
+
+  /** Whether the handshake was an abbreviated one. */
+  get resumed(): boolean {
+    return native("torpor_dtls_resumed").call(this) === 1;
+  }
+
+  /** Whether the validity times of the server's certificates were checked against a known time. */
+  get timeChecked(): boolean {
+    return native("torpor_dtls_time_checked").call(this) === 1;
+  }
+
+  get protocol(): "DTLS 1.2" | "DTLS 1.3" {
+    return "DTLS 1.2";
+  }
+
+  /** The session of an open association, to be resumed later; undefined where the server gave no way. */
+  get session(): ResumableSession | undefined {
+    const kind: number = native("torpor_dtls_session_kind").call(this);
+    if (kind === 0) {
+      return undefined;
+    }
+    const data = new Uint8Array(native("torpor_dtls_session").call(this, new Uint8Array()) as number);
+    native("torpor_dtls_session").call(this, data);
+    return {
+      kind: kind === 2 ? "ticket" : "session",
+      data,
+      lifetime: native("torpor_dtls_session_lifetime").call(this),
+    };
+  }
+
+  /** tls-unique (RFC 5929 section 3), 12 bytes. @throws DTLSError unless open. */
+  get unique(): Uint8Array {
+    const unique = new Uint8Array(12);
+    if (native("torpor_dtls_unique").call(this, unique) < 0) {
+      throw new DTLSError("tls-unique needs an open association");
+    }
+    return unique;
+  }
+}

@@ -1,0 +1,77 @@
+/*
+ * What dtls.c and server.c share: an association as both roles have it. Not for users of the engine.
+ */
+#ifndef TORPOR_DTLS_INTERNAL_H
+#define TORPOR_DTLS_INTERNAL_H
+
+#include <mbedtls/pk.h>
+#include <mbedtls/ssl.h>
+#include <mbedtls/x509_crt.h>
+
+#include "dtls.h"
+
+#if defined(MBEDTLS_SSL_KEEP_PEER_CERTIFICATE)
+#error "Torpor needs MBEDTLS_SSL_KEEP_PEER_CERTIFICATE off (ESP-IDF: CONFIG_MBEDTLS_SSL_PROTO_TLS1_3=n, which selects it): with it a saved session does not fit its slot"
+#endif
+#if !defined(MBEDTLS_SSL_PROTO_DTLS) || !defined(MBEDTLS_SSL_DTLS_CONNECTION_ID) || \
+    !defined(MBEDTLS_SSL_CONTEXT_SERIALIZATION) || !defined(MBEDTLS_SSL_RENEGOTIATION)
+#error "Torpor needs mbedTLS with DTLS, connection IDs, context serialization and renegotiation (see src/dtls/mbedtls/config.h)"
+#endif
+
+/* Own certificates, key and trust anchors. */
+typedef struct {
+    mbedtls_x509_crt trust;
+    mbedtls_x509_crt chain;
+    mbedtls_pk_context pk;
+    uint32_t key;
+} torpor_dtls_credentials;
+
+void torpor_dtls_credentials_init(torpor_dtls_credentials *c);
+void torpor_dtls_credentials_free(torpor_dtls_credentials *c);
+int torpor_dtls_credentials_trust(torpor_dtls_credentials *c, const uint8_t *der, size_t length);
+int torpor_dtls_credentials_identity(torpor_dtls_credentials *c, uint32_t key, const uint8_t *der, size_t length);
+/* Puts the credentials and what both roles have in common into `conf`; `endpoint` as mbedTLS has it. */
+int torpor_dtls_configure(mbedtls_ssl_config *conf, torpor_dtls_credentials *c, int endpoint);
+
+struct torpor_dtls {
+    mbedtls_ssl_context ssl;
+    mbedtls_ssl_config own_conf;           /* a client's; a server's associations share their server's */
+    torpor_dtls_credentials own;           /* likewise */
+    const mbedtls_ssl_config *conf;
+    int state;
+    torpor_dtls_failure_info failure;
+
+    uint64_t now;                          /* of the running call */
+    uint64_t started;
+    uint64_t unix_time;
+    uint64_t timer_intermediate, timer_final; /* absolute; timer_final TORPOR_DTLS_NEVER: no timer runs */
+    uint32_t timer_first, patience;
+    uint16_t mtu;
+
+    const uint8_t *in;                     /* the datagram being received, until the library fetched it */
+    size_t in_length;
+    const uint8_t *out;                    /* the datagram to be taken; lies in the library's output buffer */
+    size_t out_length;
+    int out_taken;                         /* taken; the library is told at its next attempt to send it */
+
+    uint32_t verify_flags;
+    uint8_t address[16];                   /* the address demanded in the peer's certificate */
+    uint8_t address_length;
+    uint8_t verified;                      /* the certificates were looked at: a full handshake */
+    uint8_t offer_tickets;
+
+#if defined(TORPOR_SERVER)
+    struct torpor_dtls_server *server;     /* NULL: a client */
+    uint8_t *peer_certificate;             /* DER of the client's certificate, of a full handshake */
+    size_t peer_certificate_length;
+    uint8_t transport_id[18];              /* the client's address and port, for the cookie */
+    uint8_t transport_id_length;
+#endif
+};
+
+/* The part of a start that both roles share; the state is HANDSHAKE afterwards. */
+int torpor_dtls_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time);
+/* Checks one certificate of the peer's chain: mbedTLS's verify callback; `d` is the association. */
+int torpor_dtls_verify(void *d, mbedtls_x509_crt *certificate, int depth, uint32_t *flags);
+
+#endif

@@ -1,0 +1,56 @@
+/*
+ * The server role of the engine, for the development EST server and the tests; it is never built for a device
+ * (TORPOR_SERVER). A server holds credentials, cookie, session cache and ticket keys; each peer gets an association,
+ * which runs by the functions of dtls.h.
+ *
+ *     torpor_dtls_server *s;
+ *     torpor_dtls_server_new(&s);
+ *     torpor_dtls_server_trust(s, anchor, anchor_length);
+ *     torpor_dtls_server_identity(s, key, certificate, certificate_length);
+ *     torpor_dtls_server_accept(s, now, unix_time, peer, peer_length, &d);
+ *     torpor_dtls_receive(d, now, datagram, length); …
+ */
+#ifndef TORPOR_DTLS_SERVER_H
+#define TORPOR_DTLS_SERVER_H
+
+#include "dtls.h"
+
+typedef struct torpor_dtls_server torpor_dtls_server;
+
+int torpor_dtls_server_new(torpor_dtls_server **server);
+
+/* Gives up the caller's reference. Associations hold their own; the last one frees the server. */
+void torpor_dtls_server_release(torpor_dtls_server *s);
+
+/* Adds a trust anchor for client certificates (DER). */
+int torpor_dtls_server_trust(torpor_dtls_server *s, const uint8_t *der, size_t length);
+/* Adds the server's certificate, then the CAs above it (DER), as torpor_dtls_identity does. */
+int torpor_dtls_server_identity(torpor_dtls_server *s, uint32_t key, const uint8_t *der, size_t length);
+
+enum {
+    TORPOR_DTLS_SERVER_NO_SESSION_IDS = 1, /* assigns none, resumes none */
+    TORPOR_DTLS_SERVER_NO_TICKETS = 2      /* issues none, resumes none */
+};
+/* Sets options, a sum of the above; before the first accept. Default 0: session ids and tickets. */
+int torpor_dtls_server_options(torpor_dtls_server *s, unsigned options);
+
+/*
+ * A new association that waits for a ClientHello. `peer` is the client's address and port in any form, at most 18
+ * bytes: the cookie (RFC 6347 section 4.2.1) is bound to it.
+ */
+int torpor_dtls_server_accept(torpor_dtls_server *s, uint64_t now, uint64_t unix_time, const uint8_t *peer,
+                              size_t peer_length, torpor_dtls **association);
+
+/*
+ * SHA-256 of the client's certificate, of an open association; in a resumed one it comes from the session or the
+ * ticket. TORPOR_DTLS_ERR_STATE otherwise.
+ */
+int torpor_dtls_server_peer_digest(const torpor_dtls *d, uint8_t digest[32]);
+
+/* DER of the client's certificate, after a full handshake: its length, or 0 where this association has not seen it. */
+int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size_t size);
+
+/* For dtls.c: the library has sent a HelloVerifyRequest and waits for the ClientHello with the cookie. */
+int torpor_dtls_server_again(torpor_dtls *d);
+
+#endif

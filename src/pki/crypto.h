@@ -1,0 +1,95 @@
+/*
+ * Device keys, certificate requests, hashes and random numbers over the PSA Crypto API: the part of the C core that is
+ * not DTLS. Builds against mbedTLS 3.6 and 4.x. It opens no file; PSA's persistent storage is the host's.
+ *
+ *     uint32_t key = 0;
+ *     torpor_crypto_open();
+ *     torpor_key_generate(TORPOR_KEY_FIRST, 256, &key);
+ *     torpor_csr(key, subject, subject_length, NULL, 0, csr, sizeof(csr), &csr_length);
+ *
+ * Return values: 0, or a negative number: a PSA status (-132 … -152) or an mbedTLS error (-0x7FFF … ). A function that
+ * fails has changed nothing and leaves its outputs at 0 or zeroed. Private keys never leave PSA.
+ */
+#ifndef TORPOR_CRYPTO_H
+#define TORPOR_CRYPTO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* ---- start and end ---- */
+
+/*
+ * Starts PSA Crypto and hooks the counting allocator into mbedTLS (where the library lets it be hooked). Call before
+ * anything else; more calls are harmless. PSA is global to the process.
+ */
+int torpor_crypto_open(void);
+
+/* Wipes and frees everything that PSA holds in RAM. Persistent keys stay in storage. */
+void torpor_crypto_close(void);
+
+/* The library's version, such as "mbedTLS 3.6.6". */
+const char *torpor_crypto_version(void);
+
+/* ---- the heap of mbedTLS: what DTLS and certificates cost ---- */
+
+typedef struct {
+    size_t now;   /* bytes in use */
+    size_t peak;  /* most bytes in use since the start or the last reset of the peak */
+    size_t limit; /* an allocation beyond this fails; 0: no limit */
+} torpor_heap;
+
+/* The figures. Where the library's allocator cannot be hooked they stay 0. */
+torpor_heap torpor_heap_figures(void);
+/* Starts the peak anew from what is in use. */
+void torpor_heap_reset_peak(void);
+/* Sets the limit in bytes; 0 for none. */
+void torpor_heap_limit(size_t limit);
+
+/* ---- hashes and random numbers ---- */
+
+int torpor_sha256(const uint8_t *input, size_t length, uint8_t hash[32]);
+int torpor_random(uint8_t *output, size_t length);
+
+/* ---- keys ---- */
+
+/* Persistent keys of the device are numbered in this range; 0 stands for a key that ends with the process. */
+#define TORPOR_KEY_FIRST 0x00545001u
+#define TORPOR_KEY_LAST 0x005450FFu
+
+/* Bytes of the longest uncompressed point (P-384). */
+#define TORPOR_POINT_BYTES_MAX 97
+
+/*
+ * Makes an ECDSA key of 256 or 384 bits (P-256, P-384) and stores it under `id` (0: in RAM only). `*key` is what the
+ * functions below take. PSA_ERROR_ALREADY_EXISTS (-139) where `id` is taken.
+ */
+int torpor_key_generate(uint32_t id, unsigned bits, uint32_t *key);
+
+/* Takes in a private key in DER: PKCS #8 (RFC 5958, not encrypted) or SEC 1 (RFC 5915). P-256 or P-384. */
+int torpor_key_import(uint32_t id, const uint8_t *der, size_t length, uint32_t *key);
+
+/* 0 where a key with this number can be used; PSA_ERROR_INVALID_HANDLE (-136) where there is none. */
+int torpor_key_check(uint32_t key);
+
+/* The public key as an uncompressed point, 65 or 97 bytes (SEC 1 section 2.3.3). */
+int torpor_key_public(uint32_t key, uint8_t *point, size_t size, size_t *length);
+
+/* ECDSA over a hash of 32 bytes (P-256) or 48 bytes (P-384); the signature in DER (RFC 3279 section 2.2.3). */
+int torpor_key_sign(uint32_t key, const uint8_t *hash, size_t hash_length, uint8_t *signature, size_t size,
+                    size_t *length);
+
+/* Erases the key, from storage too. A number without a key is no error. */
+int torpor_key_destroy(uint32_t key);
+
+/* ---- certificate requests ---- */
+
+/*
+ * Writes a PKCS #10 request (RFC 2986) signed with `key`, ECDSA with SHA-256 (P-256) or SHA-384 (P-384).
+ *   subject     a Name in DER, whole: as it stands in the certificate that it is taken from
+ *   attributes  the Attribute values of the [0] SET in DER, one after the other, in DER's order; may be empty
+ * The DER goes to the start of `out`. MBEDTLS_ERR_ASN1_BUF_TOO_SMALL (-0x6C) where it does not fit.
+ */
+int torpor_csr(uint32_t key, const uint8_t *subject, size_t subject_length, const uint8_t *attributes,
+               size_t attributes_length, uint8_t *out, size_t size, size_t *length);
+
+#endif
