@@ -1,0 +1,196 @@
+/**
+ * A CoAP client for one server (RFC 7252) with block-wise transfer (RFC 7959), over a socket that keeps message
+ * boundaries: DTLS for coaps. Requests run one after the other (NSTART is 1).
+ *
+ *     const client = new CoAPClient({ socket: { io: DTLSSocket, … }, timer: Timer });
+ *     const { code, payload } = await client.request({ method: "GET", path: "/.well-known/est/crts", accept: 281 });
+ */
+
+import type { Timer } from "../io.js";
+import { type BlockSize, isBlockSize, MAX_BLOCK_SIZE } from "./block.js";
+import { CoAPError } from "./error.js";
+import { type CoAPState, MessageExchange, type SocketOptions, type Transmission } from "./exchange.js";
+import type { Response } from "./response.js";
+import { type CoAPRequest, type CoAPResponse, Transfer } from "./transfer.js";
+
+export type { BlockSize } from "./block.js";
+export type { CoAPState, SocketOptions, Transmission } from "./exchange.js";
+export type { CoAPRequest, CoAPResponse } from "./transfer.js";
+
+export interface CoAPClientOptions {
+  /** `new socket.io({ ...socket, onReadable, onWritable, onError })` is what the client talks through, and closes. */
+  socket: SocketOptions;
+  timer: Timer;
+  /** Bytes of the largest block to send, and to be sent: 1024. Its two buffers take 2 × this + 385 bytes. */
+  blockSize?: BlockSize;
+  /** Bytes of the largest response body: 4096. */
+  maxBody?: number;
+  transmission?: Partial<Transmission>;
+  /** 0 ≤ random() < 1, as `Math.random`, which is the default. */
+  random?: () => number;
+  /** `state` of the client that had this connection before, with a restored context; absent for a new connection. */
+  state?: CoAPState;
+}
+
+/** RFC 7252 section 4.8; the last one is ours. */
+const TRANSMISSION: Transmission = {
+  ackTimeout: 2000,
+  ackRandomFactor: 1.5,
+  maxRetransmit: 4,
+  responseTimeout: 60_000,
+};
+
+const DEFAULT_MAX_BODY = 4096;
+/** Bytes that 2²⁰ blocks of 1024 have. */
+const MAX_BODY = 0x40000000;
+/** Bytes for header, token and options of a request: enough for a host name and a label, or it is a LimitError. */
+const REQUEST_ROOM = 256;
+/** The same of a response: RFC 7252 section 4.6 has 1152 bytes for a message with 1024 bytes of payload. */
+const RESPONSE_ROOM = 128;
+
+interface PendingRequest {
+  readonly transfer: Transfer;
+  readonly resolve: (response: CoAPResponse) => void;
+  readonly reject: (error: Error) => void;
+}
+
+export class CoAPClient {
+  readonly #exchange: MessageExchange;
+  readonly #blockSize: BlockSize;
+  readonly #maxBody: number;
+  readonly #queue: PendingRequest[] = [];
+  #current: PendingRequest | undefined;
+  /** Why there are no more requests. */
+  #end: Error | undefined;
+
+  /** Throws RangeError on an option out of its range, and what the socket's constructor throws. */
+  constructor(options: CoAPClientOptions) {
+    const transmission = { ...TRANSMISSION, ...options.transmission };
+    checkOptions(options, transmission);
+    this.#blockSize = options.blockSize ?? MAX_BLOCK_SIZE;
+    this.#maxBody = options.maxBody ?? DEFAULT_MAX_BODY;
+    this.#exchange = new MessageExchange(
+      {
+        socket: options.socket,
+        timer: options.timer,
+        transmission,
+        random: options.random ?? Math.random,
+        state: options.state,
+        sendBytes: this.#blockSize + REQUEST_ROOM,
+        receiveBytes: this.#blockSize + RESPONSE_ROOM,
+      },
+      {
+        onWritable: (): void => this.#startNext(),
+        isLate: (response: Response): boolean => this.#current?.transfer.isLate(response) ?? false,
+        onResponse: (response: Response): void => this.#onResponse(response),
+        onFailure: (error: Error): void => this.#reject(error),
+        onError: (error: Error): void => this.#endWith(error),
+      },
+    );
+  }
+
+  /** The next token and message ID: to be saved with the context of this connection, after the last request. */
+  get state(): CoAPState {
+    return this.#exchange.state;
+  }
+
+  /**
+   * Sends a request once those before it have ended and the socket is writable. Resolves with any response, an error
+   * code included. Rejects with TimeoutError (no acknowledgement, or no response after one), CoAPError (reset by the
+   * peer, rules of block-wise transfer broken, unknown critical option, client closed), LimitError (response body over
+   * `maxBody`, request too large for the buffer), FormatError (malformed response or request), or the socket's error.
+   */
+  request(request: CoAPRequest): Promise<CoAPResponse> {
+    return new Promise((resolve, reject) => {
+      if (this.#end) throw this.#end;
+      const maxBody = request.maxBody ?? this.#maxBody;
+      checkMaxBody(maxBody);
+      const transfer = new Transfer(request, this.#blockSize, maxBody);
+      this.#queue.push({ transfer, resolve, reject });
+      this.#startNext();
+    });
+  }
+
+  /** Closes the socket; requests that have not ended are rejected with a CoAPError. May be called again. */
+  close(): void {
+    this.#exchange.close();
+    this.#endWith(new CoAPError("the CoAP client was closed"));
+  }
+
+  #startNext(): void {
+    if (this.#current || !this.#exchange.writable) return;
+    this.#current = this.#queue.shift();
+    if (this.#current) this.#begin(this.#current);
+  }
+
+  #begin(pending: PendingRequest): void {
+    pending.transfer.begin(this.#exchange.newToken());
+    this.#send(pending);
+  }
+
+  #send({ transfer }: PendingRequest): void {
+    try {
+      this.#exchange.start(transfer.nextMessage(), transfer.description);
+    } catch (error) {
+      this.#reject(error as Error);
+    }
+  }
+
+  #onResponse(response: Response): void {
+    const pending = this.#current;
+    if (!pending) return;
+    let step: ReturnType<Transfer["receive"]>;
+    try {
+      step = pending.transfer.receive(response);
+    } catch (error) {
+      this.#reject(error as Error);
+      return;
+    }
+    if (step === "next") this.#send(pending);
+    else if (step === "restart") this.#begin(pending);
+    else this.#resolve(pending);
+  }
+
+  #resolve(pending: PendingRequest): void {
+    this.#current = undefined;
+    pending.resolve(pending.transfer.result);
+    this.#startNext();
+  }
+
+  #reject(error: Error): void {
+    const pending = this.#current;
+    this.#current = undefined;
+    pending?.reject(error);
+    this.#startNext();
+  }
+
+  #endWith(error: Error): void {
+    if (this.#end) return;
+    this.#end = error;
+    this.#current?.reject(error);
+    this.#current = undefined;
+    for (const pending of this.#queue) pending.reject(error);
+    this.#queue.length = 0;
+  }
+}
+
+function checkOptions(options: CoAPClientOptions, transmission: Transmission): void {
+  const { blockSize = MAX_BLOCK_SIZE, maxBody = 0, state } = options;
+  const { ackTimeout, ackRandomFactor, maxRetransmit, responseTimeout } = transmission;
+  if (!isBlockSize(blockSize)) throw new RangeError(`expected a block size of 16, 32, … 1024, got ${blockSize}`);
+  checkMaxBody(maxBody);
+  if (!(ackTimeout > 0 && ackRandomFactor >= 1 && maxRetransmit >= 0 && responseTimeout > 0)) {
+    throw new RangeError("expected times above 0, ackRandomFactor of at least 1 and maxRetransmit of at least 0");
+  }
+  if (state && !(isCount(state.token, Number.MAX_SAFE_INTEGER) && isCount(state.messageId, 0xffff))) {
+    throw new RangeError(`expected the state of a client, got token ${state.token}, message ID ${state.messageId}`);
+  }
+}
+
+function checkMaxBody(maxBody: number): void {
+  if (!isCount(maxBody, MAX_BODY)) throw new RangeError(`expected maxBody of 0 to ${MAX_BODY} bytes, got ${maxBody}`);
+}
+
+function isCount(value: number, max: number): boolean {
+  return Number.isInteger(value) && value >= 0 && value <= max;
+}
