@@ -324,35 +324,49 @@ function announce(native) {
 // ---- TypeScript ----
 
 async function ensureCompiled() {
-  const folders = ["src", "hosts", "tools", "test"].map((name) => join(ROOT, name)).filter(existsSync);
-  const inputs = [
-    ...["tsconfig.base.json", "tsconfig.json", "package-lock.json"].map((name) => join(ROOT, name)),
-    ...folders.flatMap((folder) => filesBelow(folder, /\.ts$|^tsconfig\.json$/)),
-  ];
-  const stamp = join(BUILD, ".stamp");
-  const wanted = hashOf(...contents(inputs));
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) {
-    return;
-  }
   const tsc = join(ROOT, "node_modules", "typescript", "bin", "tsc");
   await step("compiling TypeScript", process.execPath, [tsc, "-b"], { cwd: ROOT });
-  writeFileSync(stamp, wanted);
 }
 
 // ---- all of it ----
+
+/** Everything of the checkout that the builds below depend on. */
+function ownInputs() {
+  const folders = ["src", "hosts", "tools", "test"].map((name) => join(ROOT, name)).filter(existsSync);
+  const files = ["CMakeLists.txt", "package-lock.json", "tsconfig.base.json", "tsconfig.json"];
+  return [
+    ...[...files, "scripts/setup.mjs"].map((name) => join(ROOT, name)),
+    ...folders.flatMap((folder) => filesBelow(folder, /\.(ts|c|h)$|^tsconfig\.json$/)),
+  ];
+}
+
+/** Whether all is built from what the checkout holds now; the quick way out for every later start. */
+function isReady(wanted) {
+  const stamp = join(BUILD, ".ready");
+  return (
+    existsSync(stamp) &&
+    readFileSync(stamp, "utf8") === wanted &&
+    existsSync(JSON.parse(readFileSync(join(BUILD, "native.json"), "utf8")).binding)
+  );
+}
 
 export async function setup({ tests = false } = {}) {
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) {
     throw new SetupError(`Node.js ${process.versions.node} is too old: 20 or later is needed`);
   }
-  await ensurePackages();
-  await ensureTools(BUILD_TOOLS, "building the C core");
   if (tests) {
     await ensureTools(TEST_TOOLS, "the tests (DTLS and CoAP peers)");
   }
+  const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", ...contents(ownInputs()));
+  if (isReady(wanted)) {
+    return;
+  }
+  await ensurePackages();
+  await ensureTools(BUILD_TOOLS, "building the C core");
   announce(await ensureNative());
   await ensureCompiled();
+  writeFileSync(join(BUILD, ".ready"), wanted);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

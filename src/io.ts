@@ -53,7 +53,10 @@ export interface UDPConstructor {
 export interface MessageSocket {
   /** Sends one message. Throws before `onWritable` and after `close`. */
   write(message: Uint8Array): void;
-  /** The next message, into `buffer`: its length, or undefined where none waits. */
+  /**
+   * The next message, into `buffer`: its length, or undefined where none waits. Of a longer one the buffer gets the
+   * beginning, and the length returned exceeds the buffer's.
+   */
   read(buffer: Uint8Array): number | undefined;
   /** Ends the socket; may be called again. */
   close(): void;

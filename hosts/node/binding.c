@@ -458,6 +458,12 @@ FUNCTION(torpor_dtls_read)
     return c->failed ? NULL : result(c, torpor_dtls_read(d, out, size));
 }
 
+FUNCTION(torpor_dtls_readable)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, (double) torpor_dtls_readable(d));
+}
+
 FUNCTION(torpor_dtls_write)
 {
     size_t length;
@@ -683,6 +689,7 @@ static const struct {
     EXPORT(torpor_dtls_deadline),
     EXPORT(torpor_dtls_take),
     EXPORT(torpor_dtls_read),
+    EXPORT(torpor_dtls_readable),
     EXPORT(torpor_dtls_write),
     EXPORT(torpor_dtls_close),
     EXPORT(torpor_dtls_state),

@@ -13,7 +13,7 @@ import { fileURLToPath } from "node:url";
 type Binding = Record<string, (...args: unknown[]) => unknown>;
 
 /** The checkout's folder, seen from the sources and from build/ alike. */
-function checkout(): string {
+export function checkout(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, "package.json"))) {
     folder = dirname(folder);

@@ -387,8 +387,9 @@ static void fail_by(torpor_dtls *d, int ret)
     } else if (ret == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
         /* No public call gives the alert; its record is still in place. */
         fail(d, TORPOR_DTLS_FAILURE_ALERT, d->ssl.MBEDTLS_PRIVATE(in_msg)[1]);
-    } else if (ret == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED) {
-        fail(d, TORPOR_DTLS_FAILURE_CERTIFICATE, d->verify_flags);
+    } else if (ret == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED || ret == MBEDTLS_ERR_SSL_BAD_CERTIFICATE) {
+        /* The usage extensions are judged after the verify callback, with the second error. */
+        fail(d, TORPOR_DTLS_FAILURE_CERTIFICATE, d->verify_flags | mbedtls_ssl_get_verify_result(&d->ssl));
     } else if (ret == MBEDTLS_ERR_SSL_ALLOC_FAILED || ret == MBEDTLS_ERR_X509_ALLOC_FAILED ||
                ret == MBEDTLS_ERR_PK_ALLOC_FAILED || ret == MBEDTLS_ERR_ASN1_ALLOC_FAILED ||
                ret == PSA_ERROR_INSUFFICIENT_MEMORY) {
@@ -570,26 +571,26 @@ int torpor_dtls_take(torpor_dtls *d, uint8_t *datagram, size_t size)
     return (int) length;
 }
 
+size_t torpor_dtls_readable(const torpor_dtls *d)
+{
+    return d->state == TORPOR_DTLS_OPEN ? mbedtls_ssl_get_bytes_avail(&d->ssl) : 0;
+}
+
 int torpor_dtls_read(torpor_dtls *d, uint8_t *message, size_t size)
 {
-    size_t waiting;
+    size_t waiting = torpor_dtls_readable(d);
     int ret;
 
-    if (d->state != TORPOR_DTLS_OPEN) {
-        return 0;
-    }
-    waiting = mbedtls_ssl_get_bytes_avail(&d->ssl);
     if (waiting == 0) {
         return 0;
     }
-    if (waiting > size) {
+    ret = size > 0 ? mbedtls_ssl_read(&d->ssl, message, size) : 0;
+    if (ret >= 0 && waiting > size) {
         uint8_t rest[64];
         while (mbedtls_ssl_get_bytes_avail(&d->ssl) > 0 && mbedtls_ssl_read(&d->ssl, rest, sizeof(rest)) > 0) {
         }
         mbedtls_platform_zeroize(rest, sizeof(rest));
-        ret = TORPOR_DTLS_ERR_SIZE;
-    } else {
-        ret = mbedtls_ssl_read(&d->ssl, message, size);
+        ret = (int) waiting;
     }
     (void) step(d); /* the datagram may hold another record */
     return ret;

@@ -116,10 +116,14 @@ uint64_t torpor_dtls_deadline(const torpor_dtls *d);
 int torpor_dtls_take(torpor_dtls *d, uint8_t *datagram, size_t size);
 
 /*
- * The next message from the peer, one record, into a buffer of `size` bytes: its length, or 0 where none waits. A
- * message longer than the buffer is dropped with TORPOR_DTLS_ERR_SIZE. One datagram may hold several: read until 0.
+ * The next message from the peer, one record, into a buffer of `size` bytes: its length, or 0 where none waits. Of a
+ * message longer than the buffer the first `size` bytes are given, and its whole length is returned. One datagram may
+ * hold several: read until 0.
  */
 int torpor_dtls_read(torpor_dtls *d, uint8_t *message, size_t size);
+
+/* Bytes of the message that torpor_dtls_read gives next; 0 where none waits. */
+size_t torpor_dtls_readable(const torpor_dtls *d);
 
 /* Protects one message as one record in one datagram, to be taken. TORPOR_DTLS_ERR_SIZE where it exceeds the MTU. */
 int torpor_dtls_write(torpor_dtls *d, const uint8_t *message, size_t length);

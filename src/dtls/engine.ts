@@ -235,14 +235,14 @@ export class Engine extends Native("torpor_dtls_destructor") {
     return length;
   }
 
-  /** The next message into `buffer`: its length, 0 where none waits. One that is too long is dropped. */
+  /** The next message into `buffer`: its length, 0 where none waits. One that is longer than the buffer is cut. */
   read(buffer: Uint8Array): number {
-    for (;;) {
-      const length: number = native("torpor_dtls_read").call(this, buffer);
-      if (length !== ERROR_SIZE) {
-        return length < 0 ? 0 : length;
-      }
-    }
+    return Math.max(0, native("torpor_dtls_read").call(this, buffer) as number);
+  }
+
+  /** Bytes of the message that `read` gives next; 0 where none waits. */
+  get readable(): number {
+    return native("torpor_dtls_readable").call(this);
   }
 
   /** Protects one message, to be taken. @throws DTLSError where it exceeds the MTU or the association is not open. */

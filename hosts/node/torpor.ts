@@ -1,0 +1,355 @@
+/**
+ * The command line `torpor`: one invocation is one wake of a device whose memory is the folder --state.
+ *
+ *     npx torpor crts --server coaps://127.0.0.1:5684 --trust ca.pem --cert factory.pem --key factory.key --state dev
+ */
+
+import "./native.js";
+import { lookup } from "node:dns/promises";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { type BlockSize, isBlockSize } from "../../src/coap/block.js";
+import { parseURI } from "../../src/coap/uri.js";
+import { libraryVersion } from "../../src/dtls/engine.js";
+import type { Identity } from "../../src/enrollment/identity.js";
+import { type Operation, type WakeOptions, type WakeReport, wake } from "../../src/enrollment/wake.js";
+import { TorporError } from "../../src/errors.js";
+import { parseCertificate } from "../../src/pki/certificate.js";
+import { importKey } from "../../src/pki/key.js";
+import { clock, timer, UDP } from "./io.js";
+import { dtlsHeap, openKeys } from "./native.js";
+import { readPEM } from "./pem.js";
+import { DeviceState, MemoryState } from "./storage.js";
+
+const HELP = `torpor: an EST-coaps client (RFC 9148) for devices that sleep; one invocation is one wake
+
+  torpor crts|att|sen|sren|run --server coaps://HOST[:PORT][/LABEL] [options]
+
+operations
+  crts   get the CA certificates; its self-issued ones are trusted from then on
+  att    get what the server wants to see in a certificate request
+  sen    make a key and enrol it (simple enrolment)
+  sren   make a new key and renew the certificate with it (simple re-enrolment)
+  run    do what is due: the first boot (crts, att, sen), or sren after two thirds of the lifetime, or nothing
+
+identity and trust (PEM or DER files)
+  --trust FILE         trust anchors; not needed once crts has been done with --state
+  --cert FILE          the factory certificate, then those above it
+  --key FILE           its private key: PKCS #8 or SEC 1, P-256 or P-384, not encrypted
+
+the device
+  --state DIR          its memory: retained.bin survives sleep, flash/ survives power-off; made where missing.
+                       Without it nothing is kept, and only crts and att can be done
+  --host node          the engine that the device runs on; the only one so far
+  --slots N            slots of the session table (4; 2 with --resume ticket)
+  --slot-bytes B       bytes of each (512; 1536 with --resume ticket)
+  --ttl SECONDS        how long a session is kept (86400)
+
+the connection
+  --resume WAY         session, ticket or none; unless given: by session id, then by ticket where the server has none
+  --block SIZE         CoAP blocks of at most 16, 32, 64, 128, 256, 512 or 1024 bytes (1024, or what fits the MTU)
+  --mtu N              largest UDP payload, 256 to 2048 bytes (1232)
+  --handshake-timer S  seconds until a handshake flight is sent again (9, RFC 7925)
+  --patience S         seconds that the whole handshake may take (60)
+  --max-body BYTES     largest body to accept from the server (16384)
+
+output
+  --json               one line of JSON for the wake
+  --out FILE           the body of the last answer, as it came
+  --version, --help
+
+Exit status 0: done. 1: failed, with one line on standard error that says what and why; keys, certificates and
+sessions are as they were. 2: the command line makes no sense.
+`;
+
+/** A command line that makes no sense. */
+class UsageError extends TorporError {}
+
+const OPERATIONS: readonly string[] = ["crts", "att", "sen", "sren", "run"];
+
+interface Arguments {
+  readonly options: Omit<WakeOptions, "address" | "trust" | "factory">;
+  readonly trust: string | undefined;
+  readonly certificate: string | undefined;
+  readonly key: string | undefined;
+  readonly state: string | undefined;
+  readonly out: string | undefined;
+  readonly json: boolean;
+}
+
+function numberOf(name: string, text: string | undefined, min: number, max: number): number | undefined {
+  if (text === undefined) {
+    return undefined;
+  }
+  const value = Number(text);
+  if (!/^[0-9]+(\.[0-9]+)?$/.test(text) || value < min || value > max) {
+    throw new UsageError(`--${name} takes a number from ${min} to ${max}, not "${text}"`);
+  }
+  return value;
+}
+
+function wholeNumberOf(name: string, text: string | undefined, min: number, max: number): number | undefined {
+  const value = numberOf(name, text, min, max);
+  if (value !== undefined && !Number.isInteger(value)) {
+    throw new UsageError(`--${name} takes a whole number, not "${text}"`);
+  }
+  return value;
+}
+
+const milliseconds = (seconds: number | undefined): number | undefined =>
+  seconds === undefined ? undefined : Math.max(1, Math.round(seconds * 1000));
+
+/** Bytes of a datagram around a block: DTLS record and CoAP header, token and options. */
+const AROUND_BLOCK = 150;
+
+function blockSizeOf(text: string | undefined, mtu: number): BlockSize {
+  const given = wholeNumberOf("block", text, 16, 1024);
+  if (given !== undefined) {
+    if (!isBlockSize(given)) {
+      throw new UsageError(`--block takes 16, 32, 64, 128, 256, 512 or 1024, not ${given}`);
+    }
+    if (given + AROUND_BLOCK > mtu) {
+      throw new UsageError(`blocks of ${given} bytes do not fit an MTU of ${mtu}: take a smaller --block`);
+    }
+    return given;
+  }
+  let size = 1024;
+  while (size + AROUND_BLOCK > mtu) {
+    size /= 2;
+  }
+  return size as BlockSize;
+}
+
+function parseCommandLine(argv: readonly string[]): Arguments | "help" | "version" {
+  let parsed: ReturnType<typeof parse>;
+  try {
+    parsed = parse(argv);
+  } catch (error) {
+    throw new UsageError((error as Error).message.split(". ")[0] ?? "bad option");
+  }
+  const { values, positionals } = parsed;
+  if (values.help) {
+    return "help";
+  }
+  if (values.version) {
+    return "version";
+  }
+  const [operation, ...more] = positionals;
+  if (operation === undefined || more.length > 0) {
+    throw new UsageError(`expected one operation, got ${positionals.length}: one of ${OPERATIONS.join(", ")}`);
+  }
+  if (!OPERATIONS.includes(operation)) {
+    throw new UsageError(`"${operation}" is no operation: one of ${OPERATIONS.join(", ")}`);
+  }
+  if (values.server === undefined) {
+    throw new UsageError("--server is missing: coaps://HOST[:PORT][/LABEL]");
+  }
+  const uri = parseURI(values.server);
+  if (uri.scheme !== "coaps") {
+    throw new UsageError("--server takes a coaps:// URI: EST needs DTLS");
+  }
+  if (values.host !== undefined && values.host !== "node") {
+    throw new UsageError(`--host ${values.host} is not there: the only one so far is node`);
+  }
+  const resume = values.resume;
+  if (resume !== undefined && resume !== "session" && resume !== "ticket" && resume !== "none") {
+    throw new UsageError(`--resume takes session, ticket or none, not "${resume}"`);
+  }
+  if ((values.cert === undefined) !== (values.key === undefined)) {
+    throw new UsageError("--cert and --key go together");
+  }
+  if (values.state === undefined && operation !== "crts" && operation !== "att") {
+    throw new UsageError(`${operation} needs --state DIR: the key and the certificate have to be kept somewhere`);
+  }
+  const mtu = wholeNumberOf("mtu", values.mtu, 256, 2048);
+  const byTicket = resume === "ticket";
+  return {
+    options: {
+      operation: operation as Operation,
+      host: uri.host,
+      port: uri.port,
+      label: uri.path === "/" ? undefined : uri.path.replace(/^\//, ""),
+      resume,
+      geometry: {
+        slots: wholeNumberOf("slots", values.slots, 1, 64) ?? (byTicket ? 2 : 4),
+        slotBytes: wholeNumberOf("slot-bytes", values["slot-bytes"], 256, 4096) ?? (byTicket ? 1536 : 512),
+      },
+      ttl: wholeNumberOf("ttl", values.ttl, 0, 31536000),
+      blockSize: blockSizeOf(values.block, mtu ?? 1232),
+      maxBody: wholeNumberOf("max-body", values["max-body"], 64, 1048576) ?? 16384,
+      mtu,
+      handshakeTimer: milliseconds(numberOf("handshake-timer", values["handshake-timer"], 0.001, 3600)),
+      patience: milliseconds(numberOf("patience", values.patience, 0.001, 3600)),
+    },
+    trust: values.trust,
+    certificate: values.cert,
+    key: values.key,
+    state: values.state,
+    out: values.out,
+    json: values.json ?? false,
+  };
+}
+
+function parse(argv: readonly string[]) {
+  const text = { type: "string" } as const;
+  return parseArgs({
+    args: [...argv],
+    allowPositionals: true,
+    options: {
+      server: text,
+      trust: text,
+      cert: text,
+      key: text,
+      state: text,
+      host: text,
+      slots: text,
+      "slot-bytes": text,
+      ttl: text,
+      resume: text,
+      block: text,
+      mtu: text,
+      "handshake-timer": text,
+      patience: text,
+      "max-body": text,
+      out: text,
+      json: { type: "boolean" },
+      version: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+}
+
+// ---- files ----
+
+function readFile(option: string, path: string): Uint8Array {
+  try {
+    return Uint8Array.from(readFileSync(path));
+  } catch (error) {
+    const reason =
+      (error as NodeJS.ErrnoException).code === "ENOENT" ? "there is no such file" : (error as Error).message;
+    throw new TorporError(`cannot read --${option} ${path}: ${reason}`);
+  }
+}
+
+function readCertificates(option: string, path: string): Uint8Array[] {
+  try {
+    const certificates = readPEM(readFile(option, path), "CERTIFICATE");
+    for (const certificate of certificates) {
+      parseCertificate(certificate);
+    }
+    return certificates;
+  } catch (error) {
+    throw error instanceof TorporError && error.message.startsWith("cannot read")
+      ? error
+      : new TorporError(`--${option} ${path} holds no usable certificate: ${(error as Error).message}`);
+  }
+}
+
+function readIdentity(certificate: string, key: string): Identity {
+  const certificates = readCertificates("cert", certificate);
+  const [der] = readPEM(readFile("key", key), "PRIVATE KEY", "EC PRIVATE KEY");
+  try {
+    return { certificates, key: importKey(0, der!) };
+  } catch (error) {
+    throw new TorporError(`--key ${key}: ${(error as Error).message}`);
+  }
+}
+
+// ---- output ----
+
+/** The line of --json. */
+function jsonOf(number: number, operation: Operation, report: WakeReport): string {
+  const { association, operations, duration, body } = report;
+  const { bytesOut, bytesIn, datagramsOut, datagramsIn } = association.handshake;
+  return JSON.stringify({
+    wake: number,
+    host: "node",
+    operation,
+    way: association.way ?? null,
+    handshake: { bytesOut, bytesIn, datagramsOut, datagramsIn, roundTrips: association.roundTrips },
+    application: { bytesOut: association.application.bytesOut, bytesIn: association.application.bytesIn },
+    protocol: association.protocol ?? null,
+    cipherSuite: association.cipherSuite ?? null,
+    ms: duration,
+    heap: { xsPeak: 0, dtlsPeak: dtlsHeap().peak },
+    code: operations.at(-1)?.code ?? null,
+    bytes: body.length,
+    operations,
+    timeChecked: association.timeChecked ?? null,
+    notes: association.notes,
+  });
+}
+
+function textOf(number: number, report: WakeReport): string {
+  const { association, operations, duration } = report;
+  const lines = operations.map(({ operation, code, bytes }) => `${operation}: ${code}, ${bytes} bytes`);
+  if (operations.length === 0) {
+    return `wake ${number}: nothing is due`;
+  }
+  const { handshake, application, way, roundTrips } = association;
+  const ways = { session: "resumed by session id", ticket: "resumed by ticket", full: "full handshake" };
+  lines.push(
+    `wake ${number}: ${ways[way ?? "full"]}, ${handshake.bytesOut} + ${handshake.bytesIn} bytes in ${roundTrips} round ` +
+      `trips; requests ${application.bytesOut} + ${application.bytesIn} bytes; ${duration} ms; ` +
+      `${association.protocol} ${association.cipherSuite}`,
+  );
+  return [...lines, ...association.notes.map((note) => `note: ${note}`)].join("\n");
+}
+
+function writeOut(path: string, body: Uint8Array): void {
+  try {
+    writeFileSync(path, body);
+  } catch (error) {
+    throw new TorporError(`cannot write --out ${path}: ${(error as Error).message}`);
+  }
+}
+
+// ---- one wake ----
+
+async function addressOf(host: string): Promise<string> {
+  try {
+    return (await lookup(host)).address;
+  } catch {
+    throw new TorporError(`cannot find the address of ${host}: is the name right, and is there a network?`);
+  }
+}
+
+async function run(argv: readonly string[]): Promise<void> {
+  const parsed = parseCommandLine(argv);
+  if (parsed === "help") {
+    process.stdout.write(HELP);
+    return;
+  }
+  if (parsed === "version") {
+    process.stdout.write(`torpor ${process.env.npm_package_version ?? "0.1.0"} (${libraryVersion()})\n`);
+    return;
+  }
+  const { options, trust, certificate, key, state: folder, out, json } = parsed;
+  const trustAnchors = trust === undefined ? undefined : readCertificates("trust", trust);
+  const factory = certificate === undefined || key === undefined ? undefined : readIdentity(certificate, key);
+  if (out !== undefined && existsSync(out) && !out.startsWith("/dev/")) {
+    writeOut(out, readFile("out", out)); // finds out before the wake whether it can be written
+  }
+  const state = folder === undefined ? new MemoryState() : new DeviceState(folder);
+  const number = state.countWake();
+  if (state.keys !== undefined) {
+    openKeys(state.keys);
+  }
+  const report = await wake(
+    { UDP, timer, clock, store: state.open("torpor"), retain: (length) => state.retain(length) },
+    { ...options, address: await addressOf(options.host), trust: trustAnchors, factory },
+  );
+  if (out !== undefined) {
+    writeOut(out, report.body);
+  }
+  process.stdout.write(`${json ? jsonOf(number, options.operation, report) : textOf(number, report)}\n`);
+}
+
+run(process.argv.slice(2)).catch((error: Error) => {
+  process.exitCode = error instanceof UsageError ? 2 : 1;
+  const line = error.message.replace(/\s*\n\s*/g, " ");
+  process.stderr.write(`torpor: ${line}${error instanceof UsageError ? " (torpor --help tells more)" : ""}\n`);
+  if (process.env.TORPOR_DEBUG) {
+    process.stderr.write(`${error.stack}\n`);
+  }
+});

@@ -1,0 +1,253 @@
+/**
+ * One wake of the device: connect by the cheapest way, do one thing (or what is due), put everything away, report.
+ * RFC 9148 section 4; what the host has to offer comes in as `Host`.
+ *
+ *     const report = await wake(host, { operation: "sren", address: "192.0.2.1", port: 5684, … });
+ */
+
+import { sameBytes } from "../bytes.js";
+import type { BlockSize } from "../coap/block.js";
+import { CoAPClient } from "../coap/client.js";
+import { codeText } from "../coap/message.js";
+import { ResumptionMemory } from "../dtls/resumption.js";
+import { AssociationReport, type DTLSCredentials, DTLSSocket, type DTLSSocketOptions } from "../dtls/socket.js";
+import { TorporError } from "../errors.js";
+import { ESTClient, type ESTResponse } from "../est/client.js";
+import type { Clock, KeyValueStore, Timer, UDPConstructor } from "../io.js";
+import { parseCertificate } from "../pki/certificate.js";
+import { certificateRequest, publicKey } from "../pki/key.js";
+import { SessionTable, type SessionTableGeometry } from "../session/table.js";
+import { type Identity, IdentityError, IdentityStore } from "./identity.js";
+
+/** What a host hands in. */
+export interface Host {
+  readonly UDP: UDPConstructor;
+  readonly timer: Timer;
+  readonly clock: Clock;
+  /** Key-value storage that survives power-off. */
+  readonly store: KeyValueStore;
+  /** Memory that survives deep sleep, with `byteLength` bytes; `commit` is called after each change of them. */
+  retain(byteLength: number): { readonly bytes: Uint8Array; commit(): void };
+}
+
+/** What can be done at a wake. `run` does what is due: the first enrolment, or a renewal, or nothing. */
+export type Operation = "crts" | "att" | "sen" | "sren" | "run";
+
+export interface WakeOptions {
+  readonly operation: Operation;
+  /** The server's IP address. */
+  readonly address: string;
+  readonly port: number;
+  /** The DNS name or IP address in the server's certificate. */
+  readonly host: string;
+  /** EST label (RFC 9148 section 4.1). */
+  readonly label?: string | undefined;
+  /** Trust anchors in DER; those that the server gave earlier where undefined. */
+  readonly trust?: readonly Uint8Array[] | undefined;
+  /** The identity to enrol with: what the factory put into the device. */
+  readonly factory?: Identity | undefined;
+  readonly resume?: "session" | "ticket" | "none" | undefined;
+  readonly geometry: Required<SessionTableGeometry>;
+  /** Seconds that a session is kept: 86,400 unless told. */
+  readonly ttl?: number | undefined;
+  readonly blockSize: BlockSize;
+  /** Bytes of the largest body that the server may send. */
+  readonly maxBody?: number | undefined;
+  readonly mtu?: number | undefined;
+  readonly handshakeTimer?: number | undefined;
+  readonly patience?: number | undefined;
+}
+
+/** One request of a wake. */
+export interface OperationReport {
+  readonly operation: "crts" | "att" | "sen" | "sren";
+  /** CoAP code, such as "2.05". */
+  readonly code: string;
+  /** Bytes of the answer's body. */
+  readonly bytes: number;
+}
+
+export interface WakeReport {
+  readonly association: AssociationReport;
+  readonly operations: readonly OperationReport[];
+  /** The body of the last answer. */
+  readonly body: Uint8Array;
+  /** Milliseconds. */
+  readonly duration: number;
+}
+
+/** Seconds of a certificate's lifetime after which `run` renews it: two thirds of it. */
+const RENEW_NUMERATOR = 2;
+const RENEW_DENOMINATOR = 3;
+
+/**
+ * Runs one wake. Rejects with a TorporError that says what failed; keys, certificates and sessions are then what they
+ * were, save sessions that the server refused.
+ */
+export function wake(host: Host, options: WakeOptions): Promise<WakeReport> {
+  return new Wake(host, options).run();
+}
+
+class Wake {
+  readonly #host: Host;
+  readonly #options: WakeOptions;
+  readonly #identities: IdentityStore;
+  readonly #sessions: SessionTable;
+  readonly #association = new AssociationReport();
+  readonly #operations: OperationReport[] = [];
+  #body = new Uint8Array();
+  #coap: CoAPClient | undefined;
+
+  constructor(host: Host, options: WakeOptions) {
+    const { geometry, ttl } = options;
+    this.#host = host;
+    this.#options = options;
+    this.#identities = new IdentityStore(host.store);
+    const retained = host.retain(SessionTable.byteLength(geometry));
+    this.#sessions = new SessionTable(retained.bytes, {
+      ...geometry,
+      ...(ttl === undefined ? {} : { ttl }),
+      clock: host.clock,
+      commit: () => retained.commit(),
+    });
+  }
+
+  async run(): Promise<WakeReport> {
+    const started = this.#host.clock.ticks;
+    try {
+      await this.#work(this.#identities.current);
+    } finally {
+      this.#coap?.close();
+    }
+    return {
+      association: this.#association,
+      operations: this.#operations,
+      body: this.#body,
+      duration: this.#host.clock.ticks - started,
+    };
+  }
+
+  async #work(enrolled: Identity | undefined): Promise<void> {
+    const { operation, factory } = this.#options;
+    if (operation === "run") {
+      if (enrolled === undefined) {
+        await this.#firstBoot(required(factory));
+      } else if (this.#isRenewalDue(enrolled)) {
+        await this.#enroll(this.#connect(enrolled), "sren", enrolled);
+      }
+      return;
+    }
+    // The first enrolment is the factory identity's affair, even where the device has another one by now.
+    const identity = required(operation === "sen" ? (factory ?? enrolled) : (enrolled ?? factory));
+    const est = this.#connect(identity);
+    switch (operation) {
+      case "crts":
+        await this.#fetchTrustAnchors(est);
+        break;
+      case "att":
+        this.#done("att", await est.csrAttributes());
+        break;
+      default:
+        await this.#enroll(est, operation, identity);
+    }
+  }
+
+  async #firstBoot(factory: Identity): Promise<void> {
+    const est = this.#connect(factory);
+    await this.#fetchTrustAnchors(est);
+    this.#done("att", await est.csrAttributes());
+    await this.#enroll(est, "sen", factory);
+  }
+
+  #connect(identity: Identity): ESTClient {
+    const { options, secure } = { options: this.#options, secure: this.#credentials(identity) };
+    const { UDP, timer, clock, store } = this.#host;
+    const socket: DTLSSocketOptions & { io: typeof DTLSSocket } = {
+      io: DTLSSocket,
+      address: options.address,
+      port: options.port,
+      host: options.host,
+      socket: { io: UDP },
+      timer,
+      clock,
+      secure,
+      sessions: this.#sessions,
+      memory: new ResumptionMemory(store, clock),
+      resume: options.resume,
+      report: this.#association,
+    };
+    this.#coap = new CoAPClient({
+      socket: { ...socket },
+      timer,
+      blockSize: options.blockSize,
+      ...(options.maxBody === undefined ? {} : { maxBody: options.maxBody }),
+    });
+    return new ESTClient({ coap: this.#coap, label: options.label });
+  }
+
+  #credentials(identity: Identity): DTLSCredentials {
+    const { trust, mtu, handshakeTimer, patience } = this.#options;
+    const trustAnchors = trust ?? this.#identities.trustAnchors;
+    if (trustAnchors === undefined) {
+      throw new TorporError("no trust anchor: give one until the server's CA certificates have been fetched (crts)");
+    }
+    return { trustAnchors, certificates: identity.certificates, key: identity.key, mtu, handshakeTimer, patience };
+  }
+
+  /** Keeps the self-issued ones as anchors; where there is none, all. */
+  async #fetchTrustAnchors(est: ESTClient): Promise<void> {
+    const response = await est.caCertificates();
+    const roots = response.certificates.filter((der) => {
+      const { subject, issuer } = parseCertificate(der);
+      return sameBytes(subject, issuer);
+    });
+    this.#identities.setTrustAnchors(roots.length > 0 ? roots : response.certificates);
+    this.#done("crts", response);
+  }
+
+  /** A new key, a request for it with the subject of the identity at hand, and the switch to what was issued. */
+  async #enroll(est: ESTClient, operation: "sen" | "sren", identity: Identity): Promise<void> {
+    const { subject } = parseCertificate(identity.certificates[0]!);
+    const key = this.#identities.prepareKey();
+    try {
+      const request = certificateRequest(key, subject, new Uint8Array());
+      const response = operation === "sen" ? await est.simpleEnroll(request) : await est.simpleReenroll(request);
+      this.#identities.commit(key, ownFirst(response.certificates, publicKey(key)));
+      this.#done(operation, response);
+    } catch (error) {
+      if (this.#identities.current?.key !== key) {
+        this.#identities.abandon(key);
+      }
+      throw error;
+    }
+    // What was authenticated with the certificate before ends with it.
+    this.#sessions.clear();
+  }
+
+  #isRenewalDue({ certificates }: Identity): boolean {
+    const { notBefore, notAfter } = parseCertificate(certificates[0]!);
+    const now = (this.#host.clock.time ?? 0) / 1000;
+    return now >= notBefore + ((notAfter - notBefore) * RENEW_NUMERATOR) / RENEW_DENOMINATOR;
+  }
+
+  #done(operation: OperationReport["operation"], response: ESTResponse): void {
+    this.#body = response.body as Uint8Array<ArrayBuffer>;
+    this.#operations.push({ operation, code: codeText(response.code), bytes: response.body.length });
+  }
+}
+
+function required(identity: Identity | undefined): Identity {
+  if (identity === undefined) {
+    throw new TorporError("no identity: the device is not enrolled yet, so it needs its factory certificate and key");
+  }
+  return identity;
+}
+
+/** The certificate for this key first, then the others in the server's order. */
+function ownFirst(certificates: readonly Uint8Array[], point: Uint8Array): readonly Uint8Array[] {
+  const own = certificates.find((der) => sameBytes(parseCertificate(der).publicKey, point));
+  if (own === undefined) {
+    throw new IdentityError("the server issued no certificate for this device's key: refused");
+  }
+  return [own, ...certificates.filter((der) => der !== own)];
+}

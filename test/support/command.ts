@@ -1,0 +1,89 @@
+/**
+ * Runs the command line as a user does: a process of its own for each wake.
+ *
+ *     const { status, json } = await torpor("crts", "--server", uri, "--json", …);
+ */
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { checkout } from "../../hosts/node/native.js";
+
+export interface Finished {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface WakeLine {
+  readonly wake: number;
+  readonly host: string;
+  readonly operation: string;
+  readonly way: "full" | "session" | "ticket" | null;
+  readonly handshake: {
+    readonly bytesOut: number;
+    readonly bytesIn: number;
+    readonly datagramsOut: number;
+    readonly datagramsIn: number;
+    readonly roundTrips: number;
+  };
+  readonly application: { readonly bytesOut: number; readonly bytesIn: number };
+  readonly protocol: string;
+  readonly cipherSuite: string;
+  readonly ms: number;
+  readonly heap: { readonly xsPeak: number; readonly dtlsPeak: number };
+  readonly code: string;
+  readonly bytes: number;
+  readonly notes: readonly string[];
+}
+
+/** Runs a program to its end. */
+export function run(
+  command: string,
+  args: readonly string[],
+  options: { cwd?: string; env?: object } = {},
+): Promise<Finished> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, {
+      cwd: options.cwd,
+      env: { ...process.env, ...options.env },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
+    child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
+    child.on("error", reject);
+    child.on("close", (status) => resolve({ status, stdout, stderr }));
+  });
+}
+
+/** One wake of the device. The compiled program runs: test.mjs has built it. */
+export function torpor(...args: readonly string[]): Promise<Finished> {
+  return run(process.execPath, [join(checkout(), "build", "hosts", "node", "torpor.js"), ...args]);
+}
+
+/** One wake that must succeed: its line of JSON. */
+export async function wakeLine(...args: readonly string[]): Promise<WakeLine> {
+  const { status, stdout, stderr } = await torpor(...args, "--json");
+  if (status !== 0) {
+    throw new Error(`torpor ${args.join(" ")} ended with ${status}: ${stderr}`);
+  }
+  return JSON.parse(stdout) as WakeLine;
+}
+
+const folders: string[] = [];
+
+/** A new empty folder, gone when the tests end. */
+export function newFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), "torpor-test-"));
+  folders.push(folder);
+  return folder;
+}
+
+process.on("exit", () => {
+  for (const folder of folders) {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});

@@ -1,0 +1,99 @@
+/**
+ * A UDP relay between the device and its server that records every datagram, so that a test can count what really went
+ * over the wire, and lose, double or hold back what it likes.
+ *
+ *     const relay = await Relay.to(serverPort);
+ *     … connect to relay.port …
+ *     relay.records(23, "out")   // application data sent by the device
+ */
+
+import { createSocket, type Socket } from "node:dgram";
+import { once } from "node:events";
+
+export type Direction = "out" | "in";
+
+export interface Recorded {
+  readonly direction: Direction;
+  readonly bytes: Buffer;
+}
+
+export class Relay {
+  readonly datagrams: Recorded[] = [];
+  /** Decides what becomes of a datagram: how often it is passed on. */
+  pass: (datagram: Recorded, index: number) => number = () => 1;
+  readonly #front: Socket;
+  readonly #backs = new Map<number, Socket>();
+  readonly #target: { port: number; address: string };
+
+  private constructor(front: Socket, target: { port: number; address: string }) {
+    this.#front = front;
+    this.#target = target;
+  }
+
+  static async to(port: number, address = "127.0.0.1"): Promise<Relay> {
+    const front = createSocket(address.includes(":") ? "udp6" : "udp4");
+    front.bind(0, address);
+    await once(front, "listening");
+    const relay = new Relay(front, { port, address });
+    front.on("message", (bytes, from) => relay.#fromDevice(bytes, from.port));
+    return relay;
+  }
+
+  get port(): number {
+    return this.#front.address().port;
+  }
+
+  /** DTLS records of a content type, one for each: a datagram may hold several (RFC 6347 section 4.1). */
+  records(contentType: number, direction: Direction): number {
+    let count = 0;
+    for (const datagram of this.datagrams) {
+      if (datagram.direction !== direction) {
+        continue;
+      }
+      for (let at = 0; at + 13 <= datagram.bytes.length; at += 13 + datagram.bytes.readUInt16BE(at + 11)) {
+        count += datagram.bytes[at] === contentType ? 1 : 0;
+      }
+    }
+    return count;
+  }
+
+  /** Bytes and datagrams whose first record is of one of the content types. */
+  traffic(direction: Direction, ...contentTypes: readonly number[]): { bytes: number; datagrams: number } {
+    const those = this.datagrams.filter(
+      (datagram) => datagram.direction === direction && contentTypes.includes(datagram.bytes[0]!),
+    );
+    return { bytes: those.reduce((sum, { bytes }) => sum + bytes.length, 0), datagrams: those.length };
+  }
+
+  forget(): void {
+    this.datagrams.length = 0;
+  }
+
+  close(): void {
+    this.#front.close();
+    for (const back of this.#backs.values()) {
+      back.close();
+    }
+  }
+
+  #fromDevice(bytes: Buffer, devicePort: number): void {
+    let back = this.#backs.get(devicePort);
+    if (back === undefined) {
+      back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
+      back.on("message", (answer) => {
+        this.#record("in", answer, () => this.#front.send(answer, devicePort, this.#target.address));
+      });
+      this.#backs.set(devicePort, back);
+    }
+    const socket = back;
+    this.#record("out", bytes, () => socket.send(bytes, this.#target.port, this.#target.address));
+  }
+
+  #record(direction: Direction, bytes: Buffer, send: () => void): void {
+    const datagram = { direction, bytes };
+    this.datagrams.push(datagram);
+    for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
+      send();
+    }
+  }
+}
