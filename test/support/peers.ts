@@ -135,8 +135,9 @@ export async function startOpenssl(
   files: ServerFiles,
   responder: Responder,
   options: readonly string[] = [],
+  fixedPort?: number,
 ): Promise<Peer> {
-  const port = await freePorts();
+  const port = fixedPort ?? (await freePorts());
   const child = start(
     "openssl",
     [

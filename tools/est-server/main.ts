@@ -1,0 +1,152 @@
+/**
+ * The command line of the development EST server.
+ *
+ *     npm run est-server -- --port 5684 --out ./est
+ */
+
+import { constants } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+
+const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA. For development and tests, on loopback.
+
+    npm run est-server -- --out DIR [options]
+
+  --out DIR            where the CA, its trust anchor and the factory identity are kept; made at the first start
+  --port PORT          UDP port for DTLS (5684)
+  --host HOST          address to listen on (127.0.0.1)
+  --plain PORT         also plain CoAP on this UDP port, for use behind a DTLS terminator
+  --no-session-ids     assigns no session ids: clients resume by ticket or not at all
+  --no-tickets         issues no session tickets: clients resume by session id or not at all
+  --lifetime TIME      of the certificates that are issued: 60s, 30m, 12h, 90d (90d)
+  --refuse TEXT        answers every certificate request with 4.03 and this text
+  --attributes WHAT    what att answers: none, key-type, proof-of-possession (key-type)
+  --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024)
+  --help               this text
+`;
+
+/** An option that cannot be used. */
+class UsageError extends Error {}
+
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86400 };
+const ATTRIBUTES = ["none", "key-type", "proof-of-possession"] as const;
+const BLOCK_SIZES = [16, 32, 64, 128, 256, 512, 1024];
+
+function portOf(name: string, text: string): number {
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(port >= 0 && port <= 65535)) {
+    throw new UsageError(`expected a port from 0 to 65535 after --${name}, not "${text}"`);
+  }
+  return port;
+}
+
+function lifetimeOf(text: string): number {
+  const [, count, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  const seconds = Number(count) * (SECONDS[unit ?? ""] ?? 0);
+  if (!(seconds > 0)) {
+    throw new UsageError(`expected a time like 60s, 30m, 12h or 90d after --lifetime, not "${text}"`);
+  }
+  return seconds;
+}
+
+const text = { type: "string" } as const;
+const flag = { type: "boolean", default: false } as const;
+
+function parseCommandLine() {
+  return parseArgs({
+    options: {
+      out: text,
+      port: { ...text, default: "5684" },
+      host: { ...text, default: "127.0.0.1" },
+      plain: text,
+      "no-session-ids": flag,
+      "no-tickets": flag,
+      lifetime: { ...text, default: "90d" },
+      refuse: text,
+      attributes: { ...text, default: "key-type" },
+      block: { ...text, default: "1024" },
+      help: { ...flag, short: "h" },
+    },
+  }).values;
+}
+
+/** The options for the server; undefined where only help is asked for. @throws UsageError */
+function readOptions() {
+  let values: ReturnType<typeof parseCommandLine>;
+  try {
+    values = parseCommandLine();
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.split(". ")[0]}; --help lists the options`);
+  }
+  if (values.help) {
+    return undefined;
+  }
+  const { out, plain, refuse } = values;
+  if (!out) {
+    throw new UsageError("--out DIR is needed: the CA and the factory identity are kept there");
+  }
+  const blockSize = Number(values.block);
+  if (!BLOCK_SIZES.includes(blockSize)) {
+    throw new UsageError(`expected one of ${BLOCK_SIZES.join(", ")} after --block, not "${values.block}"`);
+  }
+  const attributes = ATTRIBUTES.find((name) => name === values.attributes);
+  if (attributes === undefined) {
+    throw new UsageError(`expected one of ${ATTRIBUTES.join(", ")} after --attributes, not "${values.attributes}"`);
+  }
+  return {
+    dir: out,
+    host: values.host,
+    port: portOf("port", values.port),
+    ...(plain !== undefined && { plain: portOf("plain", plain) }),
+    sessionIds: !values["no-session-ids"],
+    tickets: !values["no-tickets"],
+    lifetime: lifetimeOf(values.lifetime),
+    ...(refuse !== undefined && { refuse }),
+    attributes,
+    blockSize,
+  };
+}
+
+/** An argument for a shell, to be pasted. */
+const quoted = (text: string): string => (/^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
+async function main(): Promise<void> {
+  const say = (line: string) => process.stdout.write(`${line}\n`);
+  const options = readOptions();
+  if (options === undefined) {
+    process.stdout.write(USAGE);
+    return;
+  }
+  // Not before the options are read: loading the C core fails where it is not built, and takes its time.
+  const { startEstServer } = await import("./server.js");
+  const server = await startEstServer({ ...options, log: say });
+  const { dir, host } = options;
+  const file = (name: string) => quoted(join(dir, name));
+  const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
+  const authority = `${reached.includes(":") ? `[${reached}]` : reached}:${server.port}`;
+  say("EST-coaps server for development: its CA is a throw-away one and certifies whoever asks. Keep it on loopback.");
+  say(`  trust anchor      ${file("ca.pem")}, ${file("ca.der")}`);
+  say(`  factory identity  ${file("factory.pem")}, ${file("factory.key")}`);
+  say(`  listening on      coaps://${authority}`);
+  if (server.plainPort !== undefined) {
+    say(`                    coap://${authority.replace(/\d+$/, String(server.plainPort))}, without DTLS`);
+  }
+  say("Try:");
+  say(
+    `  npx torpor crts --server coaps://${authority} --trust ${file("ca.pem")} --cert ${file("factory.pem")}` +
+      ` --key ${file("factory.key")} --state ./state`,
+  );
+  await new Promise((resolve) => {
+    process.once("SIGINT", resolve);
+    process.once("SIGTERM", resolve);
+  });
+  await server.close();
+}
+
+// A reader that goes away, as `| head` does, is no failure.
+process.stdout.on("error", () => process.exit(128 + constants.signals.SIGPIPE));
+
+main().catch((error: Error) => {
+  process.stderr.write(`est-server: ${error.message}\n`);
+  process.exitCode = 1;
+});

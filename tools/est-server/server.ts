@@ -1,0 +1,199 @@
+/**
+ * The development EST server: DTLS, CoAP and EST put together, for the command line and for tests in one process.
+ *
+ *     const server = await startEstServer({ dir: "./est" });
+ *     … coaps://127.0.0.1:${server.port} …
+ *     await server.close();
+ */
+
+import "../../hosts/node/native.js";
+import { isIP } from "node:net";
+import { DevelopmentCA } from "./ca.js";
+import { type CoAPPeer, type CoAPReport, CoAPServer } from "./coap-server.js";
+import { type DTLSPeer, DTLSServer } from "./dtls-server.js";
+import { type CSRAttributes, type ESTPeer, estHandler } from "./est.js";
+import { endpointName, UDPSocket } from "./udp.js";
+
+export const DEFAULT_LIFETIME = 90 * 86400;
+
+/** Clients of the plain listener that are remembered; the one that was silent longest makes room. */
+const PLAIN_PEERS_MAX = 256;
+
+export interface EstServerOptions {
+  /** Address or name to listen on; default "127.0.0.1". */
+  host?: string;
+  /** UDP port for DTLS; default any free one. */
+  port?: number;
+  /** Where the CA and the factory identity are kept from one start to the next; default: nowhere. */
+  dir?: string;
+  /** The CA, in place of the one in `dir`. */
+  ca?: DevelopmentCA;
+  /** UDP port for plain CoAP, 0 for any free one; for use behind a DTLS terminator. Default: no such listener. */
+  plain?: number;
+  /** Assigns session ids; default true. */
+  sessionIds?: boolean;
+  /** Issues tickets; default true. */
+  tickets?: boolean;
+  /** Lifetime of the certificates that are issued, seconds; default 90 days. */
+  lifetime?: number;
+  /** Answers every certificate request with 4.03 and this message. */
+  refuse?: string;
+  /** What att answers; default "key-type". */
+  attributes?: CSRAttributes;
+  /** Largest CoAP block, bytes; default 1,024. */
+  blockSize?: number;
+  /** Gets a line for each request, and for each handshake that fails. */
+  log?: (line: string) => void;
+}
+
+export interface EstServerStats {
+  /** DTLS associations now. */
+  associations: number;
+  /** Handshakes so far. */
+  full: number;
+  resumed: number;
+  failed: number;
+  /** CoAP requests answered so far, a block-wise one counted once. */
+  requests: number;
+  /** Certificates issued so far. */
+  issued: number;
+}
+
+export interface EstServer {
+  readonly port: number;
+  readonly plainPort: number | undefined;
+  readonly ca: DevelopmentCA;
+  readonly stats: EstServerStats;
+  close(): Promise<void>;
+}
+
+/** A client, as CoAP and EST see it. */
+interface Client extends CoAPPeer, ESTPeer {
+  readonly name: string;
+  readonly dtls: DTLSPeer | undefined;
+}
+
+async function provideCA({ ca, dir }: EstServerOptions): Promise<DevelopmentCA> {
+  if (ca !== undefined) {
+    return ca;
+  }
+  if (dir === undefined) {
+    return await DevelopmentCA.create();
+  }
+  const kept = await DevelopmentCA.load(dir);
+  if (kept !== undefined) {
+    return kept;
+  }
+  const created = await DevelopmentCA.create();
+  await created.save(dir);
+  return created;
+}
+
+/** Text from outside on its way to a terminal. */
+const printable = (text: string): string => text.replace(/[^\x20-\x7e]/g, "?");
+
+/** "12:03:04.123 127.0.0.1:50123 POST /.well-known/est/sen 2.04 443 B full" */
+function logLine({ peer, method, path, code, bytes, diagnostic }: CoAPReport<Client>): string {
+  const time = new Date().toISOString().slice(11, 23);
+  const way = peer.dtls === undefined ? "plain" : peer.dtls.resumed ? "resumed" : "full";
+  const why = diagnostic === undefined ? "" : `: ${diagnostic}`;
+  return printable(`${time} ${peer.name} ${method} ${path} ${code} ${bytes} B ${way}${why}`);
+}
+
+/** @throws CAError, ListenError */
+export async function startEstServer(options: EstServerOptions = {}): Promise<EstServer> {
+  const { host = "127.0.0.1", lifetime = DEFAULT_LIFETIME, log } = options;
+  const ca = await provideCA(options);
+  const counted = { requests: 0, issued: 0 };
+  const coap = new CoAPServer<Client>({
+    handler: estHandler({
+      ca,
+      lifetime,
+      ...(options.refuse !== undefined && { refuse: options.refuse }),
+      ...(options.attributes !== undefined && { attributes: options.attributes }),
+    }),
+    ...(options.blockSize !== undefined && { blockSize: options.blockSize }),
+    onAnswer: (report) => {
+      counted.requests += 1;
+      counted.issued += report.code === "2.04" ? 1 : 0;
+      log?.(logLine(report));
+    },
+  });
+
+  const clients = new Map<DTLSPeer, Client>();
+  const dtls = await DTLSServer.listen({
+    host,
+    port: options.port ?? 0,
+    trust: [ca.factoryCA, ca.issuing],
+    identity: await ca.issueServer(serverNames(host)),
+    ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
+    ...(options.tickets !== undefined && { tickets: options.tickets }),
+    onOpen: (peer) => {
+      clients.set(peer, { name: peer.name, dtls: peer, send: (datagram) => peer.send(datagram) });
+    },
+    onMessage: (peer, message) => coap.receive(clients.get(peer)!, message),
+    onClose: (peer) => {
+      coap.forget(clients.get(peer)!);
+      clients.delete(peer);
+    },
+    onFailure: (name, reason) => {
+      log?.(printable(`${new Date().toISOString().slice(11, 23)} ${name} DTLS failed: ${reason}`));
+    },
+  });
+
+  let plain: UDPSocket | undefined;
+  if (options.plain !== undefined) {
+    try {
+      plain = await listenPlain(host, options.plain, coap);
+    } catch (error) {
+      await dtls.close();
+      throw error;
+    }
+  }
+
+  return {
+    port: dtls.port,
+    plainPort: plain?.port,
+    ca,
+    get stats() {
+      return { ...dtls.stats, ...counted };
+    },
+    async close() {
+      await dtls.close();
+      await plain?.close();
+      coap.close();
+    },
+  };
+}
+
+/** What clients may call the server: the names of this machine's loopback, and the host that was asked for. */
+function serverNames(host: string): { dnsNames: string[]; addresses: string[] } {
+  const numeric = isIP(host) !== 0;
+  return {
+    dnsNames: [...new Set(["localhost", ...(numeric ? [] : [host])])],
+    addresses: [...new Set(["127.0.0.1", "::1", ...(numeric ? [host] : [])])],
+  };
+}
+
+/** CoAP without DTLS: its clients are told apart by address and port, and are otherwise unknown. */
+async function listenPlain(host: string, port: number, coap: CoAPServer<Client>): Promise<UDPSocket> {
+  /** The one that was silent longest first. */
+  const clients = new Map<string, Client>();
+  const socket = await UDPSocket.listen(host, port, (datagram, from) => {
+    const name = endpointName(from);
+    const client = clients.get(name) ?? {
+      name,
+      dtls: undefined,
+      send: (message: Uint8Array) => socket.send(message, from),
+    };
+    clients.delete(name);
+    clients.set(name, client);
+    if (clients.size > PLAIN_PEERS_MAX) {
+      const [oldest, forgotten] = clients.entries().next().value!;
+      clients.delete(oldest);
+      coap.forget(forgotten);
+    }
+    coap.receive(client, datagram);
+  });
+  return socket;
+}

@@ -1,0 +1,171 @@
+/**
+ * The main job, `npm start`: the development EST server on loopback and a device that boots, enrols, sleeps, and comes
+ * back by each way, every wake a new process with only its state folder left. Prints what each wake cost.
+ *
+ *     npm start -- --wakes 6
+ */
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { checkout } from "../hosts/node/native.js";
+import { startEstServer } from "./est-server/server.js";
+
+const HELP = `npm start: a simulated device against the development EST server on loopback
+
+  npm start -- [--wakes N] [--json] [--state DIR] [options of torpor: --block, --mtu, --host]
+
+  --wakes N    how many wakes, 4 to 1000 (6)
+  --json       one line of JSON for each wake on standard output, nothing else
+  --state DIR  keeps the device's memory; otherwise it is a new one, gone at the end
+  --block SIZE, --mtu N, --host node
+               as for torpor
+`;
+
+const WAKES_MIN = 4;
+const WAKES_MAX = 1000;
+
+/** What one wake does, and why it is shown. */
+interface Step {
+  readonly title: string;
+  readonly args: readonly string[];
+}
+
+/** First boot, the ways back in turn, and the renewal last. */
+function plan(wakes: number): Step[] {
+  const boot = { title: "first boot: crts, att, a new key, sen", args: ["run"] };
+  const full = { title: "a new certificate, so a new session", args: ["crts"] };
+  const session = { title: "back by session id", args: ["crts"] };
+  const asking = { title: "the same, asking for a ticket", args: ["crts", "--resume", "ticket"] };
+  const ticket = { title: "back by ticket", args: ["crts", "--resume", "ticket"] };
+  const middle = wakes === WAKES_MIN ? [session] : [...Array(Math.max(1, wakes - 5)).fill(session), asking, ticket];
+  const used = [boot, full, ...middle].slice(0, wakes - 1);
+  const byTicket = used.at(-1) === ticket || used.at(-1) === asking;
+  const renewal = { title: "renewal: a new key, sren", args: byTicket ? ["sren", "--resume", "ticket"] : ["sren"] };
+  return [...used, renewal];
+}
+
+interface WakeLine {
+  readonly wake: number;
+  readonly way: "full" | "session" | "ticket" | null;
+  readonly handshake: {
+    readonly bytesOut: number;
+    readonly bytesIn: number;
+    readonly datagramsOut: number;
+    readonly datagramsIn: number;
+    readonly roundTrips: number;
+  };
+  readonly application: { readonly bytesOut: number; readonly bytesIn: number };
+  readonly cipherSuite: string;
+  readonly ms: number;
+  readonly heap: { readonly dtlsPeak: number };
+  readonly operations: readonly { readonly operation: string; readonly code: string; readonly bytes: number }[];
+  readonly notes: readonly string[];
+}
+
+/** Runs one wake as its own process; its line of JSON. */
+function wake(args: readonly string[]): Promise<string> {
+  const program = join(checkout(), "build", "hosts", "node", "torpor.js");
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [program, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
+    let out = "";
+    let errors = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      out += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      errors += text;
+    });
+    child.on("error", reject);
+    child.on("close", (status) =>
+      status === 0 ? resolve(out.trim()) : reject(new Error(errors.trim() || `the wake ended with status ${status}`)),
+    );
+  });
+}
+
+const WAYS = { full: "full handshake", session: "session id", ticket: "ticket" } as const;
+
+function describe(line: WakeLine, title: string, reference: WakeLine): string {
+  const { handshake, application } = line;
+  const bytes = handshake.bytesOut + handshake.bytesIn;
+  const full = reference.handshake.bytesOut + reference.handshake.bytesIn;
+  const requests = line.operations
+    .map(({ operation, code, bytes: body }) => `${operation} ${code} ${body} B`)
+    .join(", ");
+  return [
+    `wake ${line.wake}  ${title}`,
+    `        ${WAYS[line.way ?? "full"].padEnd(14)} handshake ${String(handshake.bytesOut).padStart(4)} B out, ` +
+      `${String(handshake.bytesIn).padStart(4)} B in = ${String(bytes).padStart(4)} B ` +
+      `(${String(Math.round((100 * bytes) / full)).padStart(3)}% of a full one), ${handshake.roundTrips} round trips`,
+    `        ${requests}`,
+    `        application ${application.bytesOut} B out, ${application.bytesIn} B in; ${line.ms} ms; ` +
+      `DTLS heap peak ${line.heap.dtlsPeak} B`,
+    ...line.notes.map((note) => `        note: ${note}`),
+    "        sleeps",
+  ].join("\n");
+}
+
+export async function main(argv: readonly string[]): Promise<void> {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      wakes: text,
+      state: text,
+      block: text,
+      mtu: text,
+      host: text,
+      json: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
+  });
+  if (values.help) {
+    process.stdout.write(HELP);
+    return;
+  }
+  const wakes = Number(values.wakes ?? 6);
+  if (!Number.isInteger(wakes) || wakes < WAKES_MIN || wakes > WAKES_MAX) {
+    throw new Error(`--wakes takes a whole number from ${WAKES_MIN} to ${WAKES_MAX}, not "${values.wakes}"`);
+  }
+  const print = (line: string): void => {
+    if (!values.json) {
+      process.stdout.write(`${line}\n`);
+    }
+  };
+  const folder = mkdtempSync(join(tmpdir(), "torpor-start-"));
+  const server = await startEstServer({ dir: join(folder, "est-server") });
+  try {
+    const state = values.state ?? join(folder, "device");
+    const identity = ["--cert", "factory.pem", "--key", "factory.key"].map((part) =>
+      part.startsWith("--") ? part : join(folder, "est-server", part),
+    );
+    const common = [
+      ...["--server", `coaps://127.0.0.1:${server.port}`, "--state", state],
+      ...["--trust", join(folder, "est-server", "ca.pem"), ...identity],
+      ...(["block", "mtu", "host"] as const).flatMap((name) => (values[name] ? [`--${name}`, values[name]] : [])),
+    ];
+    print(`development EST server on coaps://127.0.0.1:${server.port}; the device's memory is ${state}\n`);
+    const lines: WakeLine[] = [];
+    /** The latest full handshake: what the others are compared with. */
+    let full: WakeLine | undefined;
+    for (const { title, args } of plan(wakes)) {
+      const json = await wake([...args, ...common]);
+      if (values.json) {
+        process.stdout.write(`${json}\n`);
+        continue;
+      }
+      const line = JSON.parse(json) as WakeLine;
+      lines.push(line);
+      if (line.way === "full") {
+        full = line;
+      }
+      print(describe(line, title, full ?? line));
+    }
+    print(`\n${lines.length} wakes, ${lines.length} processes; the identity is the one of the last enrolment`);
+  } finally {
+    await server.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
