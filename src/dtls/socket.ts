@@ -228,7 +228,10 @@ export class DTLSSocket implements MessageSocket {
     return sha256(joinBytes(...parts, name)).subarray(0, BINDING_BYTES);
   }
 
-  /** The session to try. One that rests on another certificate, name or trust anchor is removed. */
+  /**
+   * The session to try. One that rests on another certificate, name or trust anchor is not used; it gives way to the
+   * next one of this server. Until then it stays: a wrong option must not cost a session.
+   */
   #resumable(): StoredSession | undefined {
     const { sessions, secure } = this.#options;
     if (sessions === undefined || this.#way === "none") {
@@ -244,8 +247,7 @@ export class DTLSSocket implements MessageSocket {
       !sameBytes(stored.clientCertHash, sha256(own)) ||
       !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.#binding())
     ) {
-      sessions.remove(this.#peer);
-      this.#note("the saved session rests on another certificate, server name or trust anchor: dropped");
+      this.#note("the saved session rests on another certificate, server name or trust anchor: not used");
       return undefined;
     }
     return stored.kind === this.#way ? stored : undefined;

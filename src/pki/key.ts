@@ -29,9 +29,9 @@ function explain(what: string, error: number): TorporError {
       return new KeyError(`${what}: no room in the key storage`);
     case STORAGE_FAILURE:
     case NOT_PERMITTED:
-      return new KeyError(`${what}: the key storage cannot be written or read; check that it exists and is writable`);
+    case DATA_INVALID: // what mbedTLS makes of any failure to store
+      return new KeyError(`${what}: the key storage cannot be written; check that it exists, is writable and has room`);
     case DATA_CORRUPT:
-    case DATA_INVALID:
       return new KeyError(`${what}: the stored key is corrupt`);
     case ALREADY_EXISTS:
       return new KeyError(`${what}: a key with this number exists already`);
@@ -66,7 +66,7 @@ export function generateKey(id: KeyId, bits: 256 | 384 = 256): KeyId {
 export function importKey(id: KeyId, der: Uint8Array): KeyId {
   const key: number = native("torpor_key_import").call(undefined, id, der);
   if (key < 0) {
-    if (key === ALREADY_EXISTS || key === INSUFFICIENT_STORAGE || key === STORAGE_FAILURE) {
+    if (key === ALREADY_EXISTS || (id !== 0 && (key === STORAGE_FAILURE || key === DATA_INVALID))) {
       throw explain("importing a key", key);
     }
     throw new FormatError("expected a private key for P-256 or P-384 in DER (PKCS #8 or SEC 1), not encrypted");
