@@ -492,25 +492,49 @@ describe("the development EST server", function () {
       assert.equal(server.stats.associations, 0);
     });
 
-    it("makes room for a new association by ending the one that was silent longest", async () => {
-      const dtls = await DTLSServer.listen({
-        host: "127.0.0.1",
-        port: 0,
-        trust: [ca.factoryCA],
-        identity: await ca.issueServer({ dnsNames: ["localhost"], addresses: [] }),
-        associations: 2,
-        onMessage: (peer, message) => peer.send(message),
+    describe("with a hand on its associations", () => {
+      let dtls: DTLSServer;
+      let closed: string[];
+
+      beforeEach(async () => {
+        closed = [];
+        dtls = await DTLSServer.listen({
+          host: "127.0.0.1",
+          port: 0,
+          trust: [ca.factoryCA],
+          identity: await ca.issueServer({ dnsNames: ["localhost"], addresses: [] }),
+          associations: 2,
+          onMessage: (peer, message) => peer.send(message),
+          onClose: ({ name }) => closed.push(name),
+        });
+        open.push(dtls);
       });
-      open.push(dtls);
-      const { port } = dtls;
-      const [a, b] = [await connect({ port }), await connect({ port })];
-      a.send(Buffer.from("a speaks"));
-      assert.equal((await a.inbox.next(2000))?.toString(), "a speaks");
-      await connect({ port });
-      await delay(100);
-      assert.equal(b.engine.state, EngineState.CLOSED);
-      assert.equal(a.engine.state, EngineState.OPEN);
-      assert.equal(dtls.stats.associations, 2);
+
+      it("makes room for a new association by ending the one that was silent longest", async () => {
+        const { port } = dtls;
+        const [a, b] = [await connect({ port }), await connect({ port })];
+        a.send(Buffer.from("a speaks"));
+        assert.equal((await a.inbox.next(2000))?.toString(), "a speaks");
+        await connect({ port });
+        await delay(100);
+        assert.equal(b.engine.state, EngineState.CLOSED);
+        assert.equal(a.engine.state, EngineState.OPEN);
+        assert.equal(dtls.stats.associations, 2);
+        assert.deepEqual(closed, [`127.0.0.1:${b.port}`]);
+      });
+
+      it("ends the association of a client that made a new one from the same port, and only then", async () => {
+        const { port } = dtls;
+        const first = await connect({ port });
+        first.sendRaw(clientHello());
+        await delay(100);
+        assert.deepEqual(closed, []);
+        const from = first.port;
+        first.vanish();
+        await connect({ port, from });
+        assert.deepEqual(closed, [`127.0.0.1:${from}`]);
+        assert.equal(dtls.stats.associations, 1);
+      });
     });
 
     it("ends its associations with a close_notify when it stops", async () => {
@@ -958,7 +982,7 @@ describe("the development EST server", function () {
           if (damage === "removed") unlinkSync(path);
           if (damage === "another's") writeFileSync(path, readFileSync(join(other, name)));
           const before = hashes(folder);
-          await assert.rejects(startEstServer({ dir: folder }), (error: Error) => {
+          await assert.rejects(DevelopmentCA.load(folder), (error: Error) => {
             assert.ok(error instanceof CAError, `${name} ${damage}: ${error.stack}`);
             assert.doesNotMatch(error.message, /\n/);
             return true;

@@ -63,7 +63,7 @@ const now = (): number => Math.floor(performance.now());
 /** Why an association failed. The engine's own words are a client's. */
 function reasonOf(engine: ServerAssociation): string {
   if (engine.state !== EngineState.FAILED) {
-    return "a handshake message of the client cannot be decoded";
+    return "the ClientHello cannot be decoded";
   }
   const { failure } = engine;
   const { message } = failure;
@@ -127,8 +127,6 @@ interface Association {
   peer: DTLSPeer | undefined;
   lastHeard: number;
   timer: NodeJS.Timeout | undefined;
-  /** The handshake ended with an alert of ours. */
-  alerted: boolean;
   freed: boolean;
 }
 
@@ -235,7 +233,8 @@ export class DTLSServer {
       this.#socket.send(first, endpoint);
     }
     if (first === undefined || plainHandshake(first) !== SERVER_HELLO) {
-      // A HelloVerifyRequest, or an alert; or the message is no whole ClientHello
+      // A HelloVerifyRequest or an alert, or the message is no whole ClientHello. No more is taken: where an extension
+      // cannot be decoded, the engine makes the same alert again and again.
       if (engine.state === EngineState.FAILED || first?.[0] === ALERT) {
         this.#fail(name, engine);
       }
@@ -251,7 +250,6 @@ export class DTLSServer {
       peer: undefined,
       lastHeard: time,
       timer: undefined,
-      alerted: false,
       freed: false,
     };
     this.#makeRoom();
@@ -273,18 +271,10 @@ export class DTLSServer {
     return length === 0 ? undefined : this.#buffer.slice(0, length);
   }
 
-  /**
-   * All datagrams that wait: the engine demands that before it is given anything else. A fatal alert is the last: for
-   * some messages that it cannot decode, the engine makes the same alert again and again while the handshake goes on.
-   */
-  #flush(association: Association): void {
-    const { engine, endpoint } = association;
+  /** All datagrams that wait: the engine demands that before it is given anything else. */
+  #flush({ engine, endpoint }: Association): void {
     for (let datagram = this.#take(engine); datagram !== undefined; datagram = this.#take(engine)) {
       this.#socket.send(datagram, endpoint);
-      if (datagram[0] === ALERT && engine.state === EngineState.HANDSHAKE) {
-        association.alerted = true;
-        return;
-      }
     }
   }
 
@@ -292,11 +282,6 @@ export class DTLSServer {
   #settle(association: Association): void {
     const { engine } = association;
     this.#flush(association);
-    if (association.alerted) {
-      this.#fail(association.name, engine);
-      this.#drop(association);
-      return;
-    }
     if (engine.state === EngineState.OPEN && association.peer === undefined) {
       association.peer = this.#open(association);
       this.#options.onOpen?.(association.peer);
