@@ -254,8 +254,11 @@ async function mbedtlsSource() {
   return { source, version };
 }
 
-/** mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. */
-async function ensureMbedtls() {
+/**
+ * mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. For the desktop with the
+ * server role, which the development server needs; for the simulated device without.
+ */
+async function ensureMbedtls({ role = "server", bits = 64 } = {}) {
   const { source, version } = await mbedtlsSource();
   const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
   const inputs = [
@@ -264,10 +267,11 @@ async function ensureMbedtls() {
     ...filesBelow(join(source, "library"), /\.[ch]$/),
     ...filesBelow(join(source, "include"), /\.h$/),
   ];
-  const flags = ["-O2", "-g", "-DTORPOR_SERVER", `-I${join(ROOT, "hosts", "desktop", "include")}`];
-  const name = `mbedtls-${version}-${hashOf(compiler(), "-O2 -g -DTORPOR_SERVER", ...contents(inputs))}`;
+  const ours = ["-O2", "-g", ...(role === "server" ? ["-DTORPOR_SERVER"] : []), ...(bits === 32 ? ["-m32"] : [])];
+  const flags = [...ours, `-I${join(ROOT, "hosts", "desktop", "include")}`];
+  const name = `mbedtls-${version}-${role}-${bits}-${hashOf(compiler(), ours.join(" "), ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(`torpor: building mbedTLS ${version} with the device's configuration`);
+    say(`torpor: building mbedTLS ${version} for a ${bits}-bit ${role}, with the device's configuration`);
     const build = join(work, "build");
     await step("configuring mbedTLS", "cmake", [
       ...["-S", source, "-B", build, "-G", "Ninja"],
@@ -311,10 +315,85 @@ export async function ensureNative({ sanitize = false } = {}) {
   });
 }
 
-/** Tells the program where the binding is: build/native.json. */
-function announce(native) {
+// ---- the simulator ----
+
+/** XS, from the npm package that carries its sources; taken by its hash, without its dependencies and install script. */
+const XSNAP = "@agoric/xsnap@0.15.0";
+const XSNAP_SHA512 = "ZBm4DZxbtfacxMHVVdJjZi0Y8zOxN77vpu1WwI5RWfPkaRh0aHkz/dVdTGKXalDNzWfz183lljKxlxl3/h0n+A==";
+
+async function ensureXsSources() {
+  return cached(`xsnap-0.15.0-${hashOf(XSNAP_SHA512)}`, async (folder, work) => {
+    say("torpor: fetching the sources of XS (npm package @agoric/xsnap)");
+    await step(`npm pack ${XSNAP}`, "npm", ["pack", XSNAP, "--pack-destination", work], { cwd: work });
+    const file = readdirSync(work).find((name) => name.endsWith(".tgz"));
+    const hash = createHash("sha512")
+      .update(readFileSync(join(work, file)))
+      .digest("base64");
+    if (hash !== XSNAP_SHA512) {
+      throw new SetupError(`the sources of XS are not those that are pinned: SHA-512 ${hash}`);
+    }
+    await step("unpacking", "tar", ["xzf", join(work, file), "-C", folder, "--strip-components=1"]);
+  });
+}
+
+/** Whether the compiler makes 32-bit programs: on x86-64 with Debian's gcc-multilib. */
+function compiles32() {
+  const source = '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n';
+  const args = ["-m32", "-x", "c", "-", "-o", "/dev/null"];
+  return spawnSync("gcc", args, { input: source, stdio: ["pipe", "ignore", "ignore"] }).status === 0;
+}
+
+async function ensure32() {
+  if (compiles32()) {
+    return true;
+  }
+  if (process.arch === "x64") {
+    await ensureTools({ "x86_64-linux-gnu-gcc -m32": "gcc-multilib" }, "the 32-bit simulator");
+  }
+  return compiles32();
+}
+
+/** The program `simulator`: 32 bits as the device where the compiler can, else 64. Its folder. */
+export async function ensureSimulator({ bits = 32, sanitize = false } = {}) {
+  const mbedtls = await ensureMbedtls({ role: "device", bits });
+  const xs = join(await ensureXsSources(), "moddable", "xs");
+  const here = join(ROOT, "hosts", "simulator");
+  const xsInputs = [join(here, "CMakeLists.txt"), join(here, "xsplatform.h")];
+  const cmake = (build, part, ...more) => [
+    ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
+    ...[`-DPART=${part}`, `-DXS=${xs}`, `-DBITS=${bits}`, ...more],
+  ];
+  const library = await cached(
+    `xs-${bits}-${hashOf(compiler(), XSNAP_SHA512, ...contents(xsInputs))}`,
+    async (folder, work) => {
+      say(`torpor: building XS for ${bits} bits`);
+      const build = join(work, "build");
+      await step("configuring XS", "cmake", cmake(build, "xs"));
+      await step("compiling XS", "ninja", ["-C", build]);
+      renameSync(join(build, "libxs.a"), join(folder, "libxs.a"));
+    },
+  );
+  const inputs = ["src", "hosts"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$|^CMakeLists\.txt$/));
+  const name = `simulator-${bits}-${sanitize ? "sanitized-" : ""}${hashOf(mbedtls, library, ...contents(inputs))}`;
+  return cached(name, async (folder, work) => {
+    say(`torpor: building the ${bits}-bit simulator`);
+    const build = join(work, "build");
+    const parts = [`-DXS_LIBRARY=${join(library, "libxs.a")}`, `-DMBEDTLS_PREFIX=${mbedtls}`];
+    await step(
+      "configuring the simulator",
+      "cmake",
+      cmake(build, "simulator", ...parts, `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`),
+    );
+    await step("compiling the simulator", "ninja", ["-C", build]);
+    renameSync(join(build, "simulator"), join(folder, "simulator"));
+  });
+}
+
+/** Tells the program where its native parts are: build/native.json. */
+function announce(native, simulator) {
   const file = join(BUILD, "native.json");
-  const text = `${JSON.stringify({ binding: join(native, "torpor.node") })}\n`;
+  const parts = { binding: join(native, "torpor.node"), ...(simulator && { simulator: join(simulator, "simulator") }) };
+  const text = `${JSON.stringify(parts)}\n`;
   mkdirSync(BUILD, { recursive: true });
   if (!existsSync(file) || readFileSync(file, "utf8") !== text) {
     writeFileSync(file, text);
@@ -364,7 +443,12 @@ export async function setup({ tests = false } = {}) {
   }
   await ensurePackages();
   await ensureTools(BUILD_TOOLS, "building the C core");
-  announce(await ensureNative());
+  const native = await ensureNative();
+  const bits = (await ensure32()) ? 32 : 64;
+  if (bits === 64) {
+    say("torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's");
+  }
+  announce(native, await ensureSimulator({ bits }));
   await ensureCompiled();
   writeFileSync(join(BUILD, ".ready"), wanted);
 }

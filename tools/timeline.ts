@@ -60,7 +60,7 @@ interface WakeLine {
   readonly application: { readonly bytesOut: number; readonly bytesIn: number };
   readonly cipherSuite: string;
   readonly ms: number;
-  readonly heap: { readonly dtlsPeak: number };
+  readonly heap: { readonly xsPeak: number; readonly dtlsPeak: number };
   readonly operations: readonly { readonly operation: string; readonly code: string; readonly bytes: number }[];
   readonly notes: readonly string[];
 }
@@ -101,7 +101,7 @@ function describe(line: WakeLine, title: string, reference: WakeLine): string {
       `(${String(Math.round((100 * bytes) / full)).padStart(3)}% of a full one), ${handshake.roundTrips} round trips`,
     `        ${requests}`,
     `        application ${application.bytesOut} B out, ${application.bytesIn} B in; ${line.ms} ms; ` +
-      `DTLS heap peak ${line.heap.dtlsPeak} B`,
+      `heap peak: ${line.heap.xsPeak > 0 ? `XS ${line.heap.xsPeak} B, ` : ""}DTLS ${line.heap.dtlsPeak} B`,
     ...line.notes.map((note) => `        note: ${note}`),
     "        sleeps",
   ].join("\n");
@@ -117,6 +117,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       block: text,
       mtu: text,
       host: text,
+      heap: text,
       json: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -144,7 +145,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     const common = [
       ...["--server", `coaps://127.0.0.1:${server.port}`, "--state", state],
       ...["--trust", join(folder, "est-server", "ca.pem"), ...identity],
-      ...(["block", "mtu", "host"] as const).flatMap((name) => (values[name] ? [`--${name}`, values[name]] : [])),
+      ...(["block", "mtu", "host", "heap"] as const).flatMap((name) => (values[name] ? [`--${name}`, values[name]] : [])),
     ];
     print(`development EST server on coaps://127.0.0.1:${server.port}; the device's memory is ${state}\n`);
     const lines: WakeLine[] = [];

@@ -1,5 +1,5 @@
 /*
- * The Node.js binding of the C core, by Node-API. It exports the functions that src/ reaches by `native("torpor_…")`,
+ * The Node.js binding of the C core, by Node-API. It exports the functions that src/ reaches by `native("xs_torpor_…")`,
  * one export for each name; hosts/node/native.ts puts them behind the globals `native` and `Native`.
  *
  * A function returns a number: a length, a key, a state, or a negative error of the core. It throws only for a call
@@ -655,7 +655,7 @@ static void leave(void *data)
     atomic_flag_clear(&owned);
 }
 
-#define EXPORT(name) {#name, export_##name}
+#define EXPORT(name) {"xs_" #name, export_##name}
 static const struct {
     const char *name;
     napi_callback function;

@@ -46,12 +46,12 @@ Object.assign(globalThis, {
 
 /** Tells PSA where its persistent keys are: a folder that is made at the first write. */
 export function openKeys(folder: string): void {
-  if ((binding.torpor_keys_open!(folder) as number) < 0) {
+  if ((binding.xs_torpor_keys_open!(folder) as number) < 0) {
     throw new Error(`the path of the key storage is too long: ${folder}`);
   }
 }
 
 /** Bytes of mbedTLS's heap: in use now, and at most since the start. */
 export function dtlsHeap(): { now: number; peak: number } {
-  return { now: binding.torpor_heap_now!() as number, peak: binding.torpor_heap_peak!() as number };
+  return { now: binding.xs_torpor_heap_now!() as number, peak: binding.xs_torpor_heap_peak!() as number };
 }

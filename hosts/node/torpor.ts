@@ -12,13 +12,15 @@ import { type BlockSize, isBlockSize } from "../../src/coap/block.js";
 import { parseURI } from "../../src/coap/uri.js";
 import { libraryVersion } from "../../src/dtls/engine.js";
 import type { Identity } from "../../src/enrollment/identity.js";
-import { type Operation, type WakeOptions, type WakeReport, wake } from "../../src/enrollment/wake.js";
+import { type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
 import { TorporError } from "../../src/errors.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
-import { importKey } from "../../src/pki/key.js";
+import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
 import { dtlsHeap, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
+import { jsonOf, textOf, type WakeResult } from "./result.js";
+import { simulate } from "./simulator.js";
 import { DeviceState, MemoryState } from "./storage.js";
 
 const HELP = `torpor: an EST-coaps client (RFC 9148) for devices that sleep; one invocation is one wake
@@ -40,7 +42,8 @@ identity and trust (PEM or DER files)
 the device
   --state DIR          its memory: retained.bin survives sleep, flash/ survives power-off; made where missing.
                        Without it nothing is kept, and only crts and att can be done
-  --host node          the engine that the device runs on; the only one so far
+  --host HOST          what the device runs on: node (the default), or simulator: XS with a device's memory
+  --heap BYTES         XS memory of the simulator: slots, chunks and stack together (32768; 0: no limit)
   --slots N            slots of the session table (4; 2 with --resume ticket)
   --slot-bytes B       bytes of each (512; 1536 with --resume ticket)
   --ttl SECONDS        how long a session is kept (86400)
@@ -69,6 +72,8 @@ const OPERATIONS: readonly string[] = ["crts", "att", "sen", "sren", "run"];
 
 interface Arguments {
   readonly options: Omit<WakeOptions, "address" | "trust" | "factory">;
+  readonly host: "node" | "simulator";
+  readonly heap: number | undefined;
   readonly trust: string | undefined;
   readonly certificate: string | undefined;
   readonly key: string | undefined;
@@ -148,8 +153,9 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
   if (uri.scheme !== "coaps") {
     throw new UsageError("--server takes a coaps:// URI: EST needs DTLS");
   }
-  if (values.host !== undefined && values.host !== "node") {
-    throw new UsageError(`--host ${values.host} is not there: the only one so far is node`);
+  const host = values.host ?? "node";
+  if (host !== "node" && host !== "simulator") {
+    throw new UsageError(`--host takes node or simulator, not "${host}"`);
   }
   const resume = values.resume;
   if (resume !== undefined && resume !== "session" && resume !== "ticket" && resume !== "none") {
@@ -181,6 +187,8 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
       handshakeTimer: milliseconds(numberOf("handshake-timer", values["handshake-timer"], 0.001, 3600)),
       patience: milliseconds(numberOf("patience", values.patience, 0.001, 3600)),
     },
+    host,
+    heap: wholeNumberOf("heap", values.heap, 0, 16777216),
     trust: values.trust,
     certificate: values.cert,
     key: values.key,
@@ -202,6 +210,7 @@ function parse(argv: readonly string[]) {
       key: text,
       state: text,
       host: text,
+      heap: text,
       slots: text,
       "slot-bytes": text,
       ttl: text,
@@ -245,56 +254,18 @@ function readCertificates(option: string, path: string): Uint8Array[] {
   }
 }
 
-function readIdentity(certificate: string, key: string): Identity {
-  const certificates = readCertificates("cert", certificate);
-  const [der] = readPEM(readFile("key", key), "PRIVATE KEY", "EC PRIVATE KEY");
+/** The private key in DER; that it is one is found out by taking it in. */
+function readKey(path: string): { der: Uint8Array; id: KeyId } {
   try {
-    return { certificates, key: importKey(0, der!) };
+    const [der] = readPEM(readFile("key", path), "PRIVATE KEY", "EC PRIVATE KEY");
+    return { der: der!, id: importKey(0, der!) };
   } catch (error) {
-    throw new TorporError(`--key ${key}: ${(error as Error).message}`);
+    const { message } = error as Error;
+    throw message.startsWith("cannot read") ? error : new TorporError(`--key ${path}: ${message}`);
   }
 }
 
 // ---- output ----
-
-/** The line of --json. */
-function jsonOf(number: number, operation: Operation, report: WakeReport): string {
-  const { association, operations, duration, body } = report;
-  const { bytesOut, bytesIn, datagramsOut, datagramsIn } = association.handshake;
-  return JSON.stringify({
-    wake: number,
-    host: "node",
-    operation,
-    way: association.way ?? null,
-    handshake: { bytesOut, bytesIn, datagramsOut, datagramsIn, roundTrips: association.roundTrips },
-    application: { bytesOut: association.application.bytesOut, bytesIn: association.application.bytesIn },
-    protocol: association.protocol ?? null,
-    cipherSuite: association.cipherSuite ?? null,
-    ms: duration,
-    heap: { xsPeak: 0, dtlsPeak: dtlsHeap().peak },
-    code: operations.at(-1)?.code ?? null,
-    bytes: body.length,
-    operations,
-    timeChecked: association.timeChecked ?? null,
-    notes: association.notes,
-  });
-}
-
-function textOf(number: number, report: WakeReport): string {
-  const { association, operations, duration } = report;
-  const lines = operations.map(({ operation, code, bytes }) => `${operation}: ${code}, ${bytes} bytes`);
-  if (operations.length === 0) {
-    return `wake ${number}: nothing is due`;
-  }
-  const { handshake, application, way, roundTrips } = association;
-  const ways = { session: "resumed by session id", ticket: "resumed by ticket", full: "full handshake" };
-  lines.push(
-    `wake ${number}: ${ways[way ?? "full"]}, ${handshake.bytesOut} + ${handshake.bytesIn} bytes in ${roundTrips} round ` +
-      `trips; requests ${application.bytesOut} + ${application.bytesIn} bytes; ${duration} ms; ` +
-      `${association.protocol} ${association.cipherSuite}`,
-  );
-  return [...lines, ...association.notes.map((note) => `note: ${note}`)].join("\n");
-}
 
 function writeOut(path: string, body: Uint8Array): void {
   try {
@@ -324,25 +295,46 @@ async function run(argv: readonly string[]): Promise<void> {
     process.stdout.write(`torpor ${process.env.npm_package_version ?? "0.1.0"} (${libraryVersion()})\n`);
     return;
   }
-  const { options, trust, certificate, key, state: folder, out, json } = parsed;
-  const trustAnchors = trust === undefined ? undefined : readCertificates("trust", trust);
-  const factory = certificate === undefined || key === undefined ? undefined : readIdentity(certificate, key);
+  const { options, host, heap, trust, certificate, key, state: folder, out, json } = parsed;
+  const anchors = trust === undefined ? undefined : readCertificates("trust", trust);
+  const certificates = certificate === undefined ? [] : readCertificates("cert", certificate);
+  const factoryKey = key === undefined ? undefined : readKey(key);
   if (out !== undefined && existsSync(out) && !out.startsWith("/dev/")) {
     writeOut(out, readFile("out", out)); // finds out before the wake whether it can be written
   }
   const state = folder === undefined ? new MemoryState() : new DeviceState(folder);
   const number = state.countWake();
+  const address = await addressOf(options.host);
+  const result =
+    host === "simulator"
+      ? await simulate({
+          options: { ...options, address },
+          trust: anchors,
+          certificates,
+          key: factoryKey?.der,
+          state: folder,
+          heap,
+        })
+      : await runHere(
+          { ...options, address, trust: anchors, factory: identityOf(certificates, factoryKey?.id) },
+          state,
+        );
+  if (out !== undefined) {
+    writeOut(out, result.body);
+  }
+  process.stdout.write(`${json ? jsonOf(number, host, options.operation, result) : textOf(number, result)}\n`);
+}
+
+const identityOf = (certificates: readonly Uint8Array[], key: KeyId | undefined): Identity | undefined =>
+  key === undefined ? undefined : { certificates, key };
+
+async function runHere(options: WakeOptions, state: DeviceState | MemoryState): Promise<WakeResult> {
   if (state.keys !== undefined) {
     openKeys(state.keys);
   }
-  const report = await wake(
-    { UDP, timer, clock, store: state.open("torpor"), retain: (length) => state.retain(length) },
-    { ...options, address: await addressOf(options.host), trust: trustAnchors, factory },
-  );
-  if (out !== undefined) {
-    writeOut(out, report.body);
-  }
-  process.stdout.write(`${json ? jsonOf(number, options.operation, report) : textOf(number, report)}\n`);
+  const host = { UDP, timer, clock, store: state.open("torpor"), retain: (length: number) => state.retain(length) };
+  const report = await wake(host, options);
+  return { ...report, bytes: report.body.length, heap: { xsPeak: 0, dtlsPeak: dtlsHeap().peak } };
 }
 
 run(process.argv.slice(2)).catch((error: Error) => {

@@ -399,6 +399,21 @@ static void fail_by(torpor_dtls *d, int ret)
     }
 }
 
+/*
+ * A fatal alert that the library has pending counts for it as unsent while the transport would block, and it would make
+ * the same alert anew each time that one is taken: without end. It is on its way once it is in the output buffer; what
+ * it was for is the failure.
+ */
+static int fail_by_pending_alert(torpor_dtls *d)
+{
+    int reason = d->ssl.MBEDTLS_PRIVATE(alert_reason);
+
+    d->ssl.MBEDTLS_PRIVATE(send_alert) = 0;
+    reason = reason != 0 ? reason : MBEDTLS_ERR_SSL_DECODE_ERROR;
+    fail_by(d, reason);
+    return reason;
+}
+
 /* Lets the library work until it wants the network. Returns 0, or the error that ended the association. */
 static int step(torpor_dtls *d)
 {
@@ -411,10 +426,20 @@ static int step(torpor_dtls *d)
             return torpor_dtls_server_again(d);
         }
 #endif
+        if (ret == MBEDTLS_ERR_SSL_WANT_WRITE && d->ssl.MBEDTLS_PRIVATE(send_alert)) {
+            return fail_by_pending_alert(d);
+        }
         if (ret == MBEDTLS_ERR_SSL_WANT_READ || ret == MBEDTLS_ERR_SSL_WANT_WRITE) {
             return 0;
         }
         if (ret != 0) {
+#if defined(TORPOR_SERVER)
+            if (ret == MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE) {
+                /* The library says nothing, and the client would wait for its answer until its patience ends. */
+                (void) mbedtls_ssl_send_alert_message(&d->ssl, MBEDTLS_SSL_ALERT_LEVEL_FATAL,
+                                                      MBEDTLS_SSL_ALERT_MSG_HANDSHAKE_FAILURE);
+            }
+#endif
             fail_by(d, ret);
             return ret;
         }
@@ -430,10 +455,15 @@ static int step(torpor_dtls *d)
 #if defined(TORPOR_SERVER)
         if (ret == MBEDTLS_ERR_SSL_CLIENT_RECONNECT) {
             d->state = TORPOR_DTLS_HANDSHAKE;
+            d->started = d->now;
             d->verified = 0;
+            d->verify_flags = 0;
             return step(d);
         }
 #endif
+        if (ret == MBEDTLS_ERR_SSL_WANT_WRITE && d->ssl.MBEDTLS_PRIVATE(send_alert)) {
+            return fail_by_pending_alert(d);
+        }
         if (ret < 0 && ret != MBEDTLS_ERR_SSL_WANT_READ && ret != MBEDTLS_ERR_SSL_WANT_WRITE) {
             fail_by(d, ret);
             return ret;

@@ -112,11 +112,11 @@ const CIPHER_SUITES: Readonly<Record<number, string>> = {
 
 /** The name and version of the TLS library. */
 export function libraryVersion(): string {
-  return native("torpor_crypto_version").call(undefined);
+  return native("xs_torpor_crypto_version").call(undefined);
 }
 
 /** One association. The order of calls, times and buffers are those of dtls.h. */
-export class Engine extends Native("torpor_dtls_destructor") {
+export class Engine extends Native("xs_torpor_dtls_destructor") {
   /** How long the handshake may take, milliseconds; for the error message. */
   #patience = 60000;
 
@@ -127,7 +127,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** Makes the C object; the server role of the tests makes another one. */
   protected create(): void {
-    const error: number = native("torpor_dtls_create").call(this);
+    const error: number = native("xs_torpor_dtls_create").call(this);
     if (error < 0) {
       throw new DTLSError("no memory for a DTLS association");
     }
@@ -135,7 +135,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** Adds a trust anchor in DER. @throws DTLSError where it is no certificate that the library reads. */
   trust(certificate: Uint8Array): void {
-    const error: number = native("torpor_dtls_trust").call(this, certificate);
+    const error: number = native("xs_torpor_dtls_trust").call(this, certificate);
     if (error < 0) {
       throw new DTLSError(`the trust anchor is no usable X.509 certificate (error ${hex(error)})`);
     }
@@ -147,7 +147,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
    */
   identity(key: KeyId, chain: readonly Uint8Array[]): void {
     for (const certificate of chain) {
-      const error: number = native("torpor_dtls_identity").call(this, key, certificate);
+      const error: number = native("xs_torpor_dtls_identity").call(this, key, certificate);
       if (error === ERROR_KEY_MISMATCH) {
         throw new CertificateError("the private key does not belong to the client certificate");
       }
@@ -159,7 +159,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** The DNS name that the server's certificate must carry; sent as SNI. */
   serverName(name: string): void {
-    const error: number = native("torpor_dtls_server_name").call(this, name);
+    const error: number = native("xs_torpor_dtls_server_name").call(this, name);
     if (error < 0) {
       throw new DTLSError(`"${name}" cannot be a server name (error ${hex(error)})`);
     }
@@ -167,7 +167,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** The IP address, 4 or 16 bytes, that the server's certificate must carry; no SNI is sent. */
   serverAddress(address: Uint8Array): void {
-    const error: number = native("torpor_dtls_server_address").call(this, address);
+    const error: number = native("xs_torpor_dtls_server_address").call(this, address);
     if (error < 0) {
       throw new DTLSError(`expected an IP address of 4 or 16 bytes, not ${address.length}`);
     }
@@ -175,7 +175,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** Largest UDP payload in bytes, 256 to 2,048. */
   set mtu(bytes: number) {
-    const error: number = native("torpor_dtls_mtu").call(this, bytes);
+    const error: number = native("xs_torpor_dtls_mtu").call(this, bytes);
     if (error < 0) {
       throw new DTLSError(`an MTU of ${bytes} bytes is not between 256 and 2048`);
     }
@@ -183,7 +183,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** First retransmission and whole patience of the handshake, milliseconds. */
   timers(first: number, patience: number): void {
-    const error: number = native("torpor_dtls_timers").call(this, first, patience);
+    const error: number = native("xs_torpor_dtls_timers").call(this, first, patience);
     if (error < 0) {
       throw new DTLSError(`handshake timers of ${first} and ${patience} ms are not between 1 and 3600000`);
     }
@@ -192,7 +192,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** Offers the session ticket extension. */
   offerTickets(): void {
-    native("torpor_dtls_offer_tickets").call(this);
+    native("xs_torpor_dtls_offer_tickets").call(this);
   }
 
   /**
@@ -200,7 +200,7 @@ export class Engine extends Native("torpor_dtls_destructor") {
    * @returns false where `session` cannot be loaded by this build: nothing has begun then, start again without it.
    */
   start(now: number, unixTime: number, session?: Uint8Array): boolean {
-    const error: number = native("torpor_dtls_start").call(this, now, unixTime, session);
+    const error: number = native("xs_torpor_dtls_start").call(this, now, unixTime, session);
     if (error === ERROR_BUILD || (error === ERROR_FORMAT && session !== undefined)) {
       return false;
     }
@@ -212,23 +212,23 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** Hands in one datagram. What it does shows in `state`. */
   receive(now: number, datagram: ArrayBuffer | Uint8Array): void {
-    native("torpor_dtls_receive").call(this, now, datagram);
+    native("xs_torpor_dtls_receive").call(this, now, datagram);
   }
 
   /** Time has passed. */
   elapse(now: number): void {
-    native("torpor_dtls_elapse").call(this, now);
+    native("xs_torpor_dtls_elapse").call(this, now);
   }
 
   /** When to call `elapse`, milliseconds; undefined: never. */
   get deadline(): number | undefined {
-    const deadline: number = native("torpor_dtls_deadline").call(this);
+    const deadline: number = native("xs_torpor_dtls_deadline").call(this);
     return deadline < 0 ? undefined : deadline;
   }
 
   /** The next outgoing datagram into `buffer`: its length, or 0. */
   take(buffer: Uint8Array): number {
-    const length: number = native("torpor_dtls_take").call(this, buffer);
+    const length: number = native("xs_torpor_dtls_take").call(this, buffer);
     if (length < 0) {
       throw new DTLSError(`a buffer of ${buffer.length} bytes is shorter than the datagram`);
     }
@@ -237,17 +237,17 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** The next message into `buffer`: its length, 0 where none waits. One that is longer than the buffer is cut. */
   read(buffer: Uint8Array): number {
-    return Math.max(0, native("torpor_dtls_read").call(this, buffer) as number);
+    return Math.max(0, native("xs_torpor_dtls_read").call(this, buffer) as number);
   }
 
   /** Bytes of the message that `read` gives next; 0 where none waits. */
   get readable(): number {
-    return native("torpor_dtls_readable").call(this);
+    return native("xs_torpor_dtls_readable").call(this);
   }
 
   /** Protects one message, to be taken. @throws DTLSError where it exceeds the MTU or the association is not open. */
   write(message: Uint8Array): void {
-    const error: number = native("torpor_dtls_write").call(this, message);
+    const error: number = native("xs_torpor_dtls_write").call(this, message);
     if (error === ERROR_SIZE) {
       throw new DTLSError(`a message of ${message.length} bytes does not fit the MTU: use smaller blocks`);
     }
@@ -258,22 +258,22 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** Ends the association with a close_notify, to be taken. */
   close(): void {
-    native("torpor_dtls_close").call(this);
+    native("xs_torpor_dtls_close").call(this);
   }
 
   /** Wipes and frees the C object; every later call throws. */
   free(): void {
-    native("torpor_dtls_free").call(this);
+    native("xs_torpor_dtls_free").call(this);
   }
 
   get state(): number {
-    return native("torpor_dtls_state").call(this);
+    return native("xs_torpor_dtls_state").call(this);
   }
 
   /** Why the association failed, as an error to throw. */
   get failure(): TorporError {
-    const detail: number = native("torpor_dtls_failure_detail").call(this);
-    switch (native("torpor_dtls_failure_kind").call(this)) {
+    const detail: number = native("xs_torpor_dtls_failure_detail").call(this);
+    switch (native("xs_torpor_dtls_failure_kind").call(this)) {
       case FAILURE_TIMEOUT:
         return new TimeoutError(
           `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak DTLS 1.2?`,
@@ -295,18 +295,18 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** The IANA name of the negotiated suite; undefined unless open. */
   get cipherSuite(): string | undefined {
-    const suite: number = native("torpor_dtls_cipher_suite").call(this);
+    const suite: number = native("xs_torpor_dtls_cipher_suite").call(this);
     return suite === 0 ? undefined : (CIPHER_SUITES[suite] ?? `0x${suite.toString(16)}`);
   }
 
   /** Whether the handshake was an abbreviated one. */
   get resumed(): boolean {
-    return native("torpor_dtls_resumed").call(this) === 1;
+    return native("xs_torpor_dtls_resumed").call(this) === 1;
   }
 
   /** Whether the validity times of the server's certificates were checked against a known time. */
   get timeChecked(): boolean {
-    return native("torpor_dtls_time_checked").call(this) === 1;
+    return native("xs_torpor_dtls_time_checked").call(this) === 1;
   }
 
   get protocol(): "DTLS 1.2" | "DTLS 1.3" {
@@ -315,23 +315,23 @@ export class Engine extends Native("torpor_dtls_destructor") {
 
   /** The session of an open association, to be resumed later; undefined where the server gave no way. */
   get session(): ResumableSession | undefined {
-    const kind: number = native("torpor_dtls_session_kind").call(this);
+    const kind: number = native("xs_torpor_dtls_session_kind").call(this);
     if (kind === 0) {
       return undefined;
     }
-    const data = new Uint8Array(native("torpor_dtls_session").call(this, new Uint8Array()) as number);
-    native("torpor_dtls_session").call(this, data);
+    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, new Uint8Array()) as number);
+    native("xs_torpor_dtls_session").call(this, data);
     return {
       kind: kind === 2 ? "ticket" : "session",
       data,
-      lifetime: native("torpor_dtls_session_lifetime").call(this),
+      lifetime: native("xs_torpor_dtls_session_lifetime").call(this),
     };
   }
 
   /** tls-unique (RFC 5929 section 3), 12 bytes. @throws DTLSError unless open. */
   get unique(): Uint8Array {
     const unique = new Uint8Array(12);
-    if (native("torpor_dtls_unique").call(this, unique) < 0) {
+    if (native("xs_torpor_dtls_unique").call(this, unique) < 0) {
       throw new DTLSError("tls-unique needs an open association");
     }
     return unique;

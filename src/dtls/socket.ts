@@ -92,15 +92,14 @@ const BINDING_BYTES = 8;
 const CHANGE_CIPHER_SPEC = 20;
 const HANDSHAKE = 22;
 
-/** One buffer for outgoing datagrams serves all sockets: it is empty again before any call returns. */
-let outgoing = new Uint8Array(0);
-
 const isAddress = (host: string): boolean => host.includes(":") || /^[0-9.]+$/.test(host);
 
 export class DTLSSocket implements MessageSocket {
   readonly #options: DTLSSocketOptions;
   readonly #peer: Peer;
   readonly #report: AssociationReport;
+  /** Each outgoing datagram on its way from the engine to the network. */
+  readonly #outgoing: Uint8Array;
   #udp: UDP | undefined;
   #engine: Engine | undefined;
   #timer: TimerId | undefined;
@@ -125,10 +124,7 @@ export class DTLSSocket implements MessageSocket {
     this.#report = options.report ?? new AssociationReport();
     this.#way = options.resume ?? options.memory?.wayTo(this.#peer) ?? "session";
     const { io, ...rest } = options.socket;
-    const mtu = options.secure.mtu ?? 1232;
-    if (outgoing.length < mtu) {
-      outgoing = new Uint8Array(mtu);
-    }
+    this.#outgoing = new Uint8Array(options.secure.mtu ?? 1232);
     this.#attempt = this.#resumable();
     this.#engine = this.#newEngine();
     try {
@@ -357,11 +353,11 @@ export class DTLSSocket implements MessageSocket {
 
   #flush(engine: Engine): void {
     for (;;) {
-      const length = engine.take(outgoing);
+      const length = engine.take(this.#outgoing);
       if (length === 0) {
         return;
       }
-      const datagram = outgoing.subarray(0, length);
+      const datagram = this.#outgoing.subarray(0, length);
       this.#count(datagram[0], length, "Out");
       this.#waiting = true;
       this.#udp?.write(datagram, this.#peer.address, this.#peer.port);

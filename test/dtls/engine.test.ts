@@ -411,6 +411,53 @@ describe("the DTLS engine", () => {
     assert.equal(client.state, EngineState.OPEN);
   });
 
+  // Found by fuzzing the development server: the alert was taken, made anew and taken again, without end.
+  it("sends one alert for a ServerKeyExchange that ends after the point, and fails", () => {
+    const client = newClient();
+    const association = keep(newServer().accept(0, now(), PEER));
+    const SERVER_KEY_EXCHANGE = 12;
+    const POINT_END = 13 + 12 + 4 + 65;
+    client.start(0, now());
+    let alerts = 0;
+    for (let turn = 0; turn < 100; turn++) {
+      const out = client.take(buffer);
+      if (out > 0) {
+        alerts += buffer[0] === 21 ? 1 : 0;
+        association.receive(1, buffer.slice(0, out));
+        continue;
+      }
+      const into = association.take(buffer);
+      if (into === 0) {
+        break;
+      }
+      const datagram = buffer.slice(0, into);
+      if (datagram[13] === SERVER_KEY_EXCHANGE) {
+        const cut = datagram.slice(0, POINT_END + 1);
+        const view = new DataView(cut.buffer);
+        view.setUint16(11, cut.length - 13);
+        view.setUint8(14, 0);
+        view.setUint16(15, cut.length - 25);
+        view.setUint8(22, 0);
+        view.setUint16(23, cut.length - 25);
+        client.receive(1, cut);
+      } else {
+        client.receive(1, datagram);
+      }
+    }
+    assert.equal(alerts, 1);
+    assert.equal(client.state, EngineState.FAILED);
+    assert.ok(client.failure instanceof DTLSError);
+  });
+
+  it("tells a client without a certificate that it is refused", () => {
+    const client = keep(new Engine());
+    client.trust(ca.root);
+    client.serverName("est.example.net");
+    connect(newServer(), client);
+    assert.equal(client.state, EngineState.FAILED);
+    assert.match(client.failure.message, /handshake_failure/);
+  });
+
   it("ends by close_notify, which the other end sees", () => {
     const { client, server } = connect(newServer(), newClient());
     client.close();

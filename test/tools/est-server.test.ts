@@ -574,6 +574,36 @@ describe("the development EST server", function () {
       assert.ok(chain[0]!.length < 550, `${chain[0]!.length} bytes`);
     });
 
+    it("sends its flight again where the client repeats its ClientHello", async () => {
+      const stranger = plainClient(server.port);
+      const engine = new Engine();
+      engine.trust(ca.root);
+      engine.serverName("localhost");
+      engine.start(0, 0);
+      const buffer = new Uint8Array(1500);
+      const take = () => buffer.slice(0, engine.take(buffer));
+      stranger.send(take());
+      engine.receive(1, (await stranger.inbox.next(2000))!);
+      const hello = take();
+      engine.free();
+      /** The handshake messages of the server's flight. */
+      const flight = async () => {
+        const messages: string[] = [];
+        // Sooner than the server's own timer of a second
+        for (let next = await stranger.inbox.next(400); next; next = await stranger.inbox.next(200)) {
+          messages.push(next.subarray(13).toString("hex"));
+        }
+        return messages;
+      };
+      stranger.send(hello);
+      const first = await flight();
+      assert.ok(first.length >= 3);
+      hello[10]! += 1; // another record, the same message
+      stranger.send(hello);
+      assert.deepEqual(await flight(), first);
+      assert.equal(server.stats.associations, 1);
+    });
+
     it("ends a handshake with one alert where it cannot decode a message of the client", async () => {
       // Found by mutating ClientHellos: the engine made the same alert for ever.
       const stranger = plainClient(server.port);
@@ -990,6 +1020,14 @@ describe("the development EST server", function () {
           assert.deepEqual(hashes(folder), before);
         }
       }
+      for (const pair of ["issuing-ca", "factory"]) {
+        const folder = mkdtempSync(join(dir, "damaged-"));
+        await ca.save(folder);
+        for (const name of [`${pair}.pem`, `${pair}.key`]) {
+          writeFileSync(join(folder, name), readFileSync(join(other, name)));
+        }
+        await assert.rejects(DevelopmentCA.load(folder), /not issued by the CA above it/);
+      }
       await assert.rejects(ca.save(other), CAError);
     });
 
@@ -1054,10 +1092,9 @@ describe("the development EST server", function () {
     });
 
     it("ends with status 1 and one line that says what is wrong", async () => {
-      const occupied = join(dir, "occupied");
       const locked = file("locked", "");
       chmodSync(locked, 0o400);
-      const out = ["--out", occupied];
+      const out = ["--out", "OUT"];
       const cases: [string[], RegExp][] = [
         [[], /--out DIR is needed/],
         [["--colour"], /--colour/],
@@ -1072,7 +1109,9 @@ describe("the development EST server", function () {
         [[...out, "--port", String(server.port)], /is in use/],
         [[...out, "--port", "0", "--plain", String(server.port)], /is in use/],
       ];
-      const check = async ([args, expected]: [string[], RegExp]) => {
+      const check = async ([given, expected]: [string[], RegExp]) => {
+        // They run side by side, and two servers must not make a CA in one directory.
+        const args = given.map((arg) => (arg === "OUT" ? mkdtempSync(join(dir, "out-")) : arg));
         const { status, stdout, stderr } = await run(args);
         assert.equal(status, 1, args.join(" "));
         assert.match(stderr, expected);

@@ -21,18 +21,18 @@ export interface ServerEngineOptions {
 }
 
 /** Keys, cookies, session cache and ticket keys of one server. */
-export class ServerEngine extends Native("torpor_dtls_server_destructor") {
+export class ServerEngine extends Native("xs_torpor_dtls_server_destructor") {
   constructor(options: ServerEngineOptions) {
     super();
-    let error: number = native("torpor_dtls_server_create").call(this);
+    let error: number = native("xs_torpor_dtls_server_create").call(this);
     for (const certificate of options.trust) {
-      error ||= native("torpor_dtls_server_trust").call(this, certificate) as number;
+      error ||= native("xs_torpor_dtls_server_trust").call(this, certificate) as number;
     }
     for (const certificate of options.chain) {
-      error ||= native("torpor_dtls_server_identity").call(this, options.key, certificate) as number;
+      error ||= native("xs_torpor_dtls_server_identity").call(this, options.key, certificate) as number;
     }
     const without = (options.sessionIds === false ? 1 : 0) + (options.tickets === false ? 2 : 0);
-    error ||= native("torpor_dtls_server_options").call(this, without) as number;
+    error ||= native("xs_torpor_dtls_server_options").call(this, without) as number;
     if (error < 0) {
       throw new DTLSError(`the server's certificates or its key are not usable (error ${error})`);
     }
@@ -45,7 +45,7 @@ export class ServerEngine extends Native("torpor_dtls_server_destructor") {
 
   /** Wipes and frees, once the associations are freed too. */
   free(): void {
-    native("torpor_dtls_server_free").call(this);
+    native("xs_torpor_dtls_server_free").call(this);
   }
 }
 
@@ -53,7 +53,7 @@ export class ServerEngine extends Native("torpor_dtls_server_destructor") {
 export class ServerAssociation extends Engine {
   constructor(server: ServerEngine, now: number, unixTime: number, peer: Uint8Array) {
     super();
-    const error: number = native("torpor_dtls_server_accept").call(this, server, now, unixTime, peer);
+    const error: number = native("xs_torpor_dtls_server_accept").call(this, server, now, unixTime, peer);
     if (error < 0) {
       throw new DTLSError(`the server cannot accept (error ${error})`);
     }
@@ -65,13 +65,13 @@ export class ServerAssociation extends Engine {
   /** SHA-256 of the client's certificate, also after a resumption; undefined before the handshake is over. */
   get peerDigest(): Uint8Array | undefined {
     const digest = new Uint8Array(32);
-    return native("torpor_dtls_server_peer_digest").call(this, digest) < 0 ? undefined : digest;
+    return native("xs_torpor_dtls_server_peer_digest").call(this, digest) < 0 ? undefined : digest;
   }
 
   /** The client's certificate in DER, where this association saw it: after a full handshake. */
   get peerCertificate(): Uint8Array | undefined {
     const certificate = new Uint8Array(2048);
-    const length: number = native("torpor_dtls_server_peer_certificate").call(this, certificate);
+    const length: number = native("xs_torpor_dtls_server_peer_certificate").call(this, certificate);
     return length > 0 ? certificate.slice(0, length) : undefined;
   }
 }

@@ -1,0 +1,107 @@
+/**
+ * Runs a wake in the simulator (hosts/simulator): the same TypeScript on XS, with a device's memory, in its own process.
+ *
+ *     const result = await simulate({ options, trust, certificates, key, state: "device" });
+ */
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { WakeOptions } from "../../src/enrollment/wake.js";
+import { TorporError } from "../../src/errors.js";
+import { checkout } from "./native.js";
+import type { WakeResult } from "./result.js";
+
+export interface SimulatedWake {
+  readonly options: Omit<WakeOptions, "trust" | "factory">;
+  /** Certificates and key in DER; undefined where the device has its own. */
+  readonly trust: readonly Uint8Array[] | undefined;
+  readonly certificates: readonly Uint8Array[];
+  readonly key: Uint8Array | undefined;
+  /** The folder of the device's memory; undefined for a device without. */
+  readonly state: string | undefined;
+  /** Bytes for XS in all, and for mbedTLS; 0: no limit. */
+  readonly heap?: number | undefined;
+  readonly dtlsHeap?: number | undefined;
+}
+
+/** What the simulator's exit statuses from 65 mean; hosts/simulator/machine.h has them. */
+const ENDS: Readonly<Record<number, string>> = {
+  65: "the device's memory is full",
+  66: "the device's stack has overflowed",
+  67: "the device met an exception that nobody handles",
+  68: "the device met a rejection that nobody handles",
+  69: "the device's engine gave up",
+};
+
+function programs(): { simulator: string; module: string } {
+  const folder = join(checkout(), "build");
+  const { simulator } = JSON.parse(readFileSync(join(folder, "native.json"), "utf8")) as { simulator: string };
+  return { simulator, module: join(folder, "hosts", "simulator", "main.js") };
+}
+
+function writeArguments(folder: string, wake: SimulatedWake): void {
+  const { options, trust = [], certificates, key } = wake;
+  const numbers = { trustAnchors: trust.length, certificates: certificates.length };
+  writeFileSync(join(folder, "options.json"), JSON.stringify({ ...options, ...numbers }));
+  trust.forEach((der, i) => {
+    writeFileSync(join(folder, `trust-${i}`), der);
+  });
+  certificates.forEach((der, i) => {
+    writeFileSync(join(folder, `certificate-${i}`), der);
+  });
+  if (key !== undefined) {
+    writeFileSync(join(folder, "key-0"), key, { mode: 0o600 });
+  }
+}
+
+/** One wake of the simulated device. @throws TorporError with what the device reported, or why it crashed. */
+export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
+  const folder = mkdtempSync(join(tmpdir(), "torpor-wake-"));
+  try {
+    writeArguments(folder, wake);
+    const { simulator, module } = programs();
+    const args = [module, "--arguments", folder];
+    for (const [name, value] of [
+      ["--state", wake.state],
+      ["--heap", wake.heap],
+      ["--dtls-heap", wake.dtlsHeap],
+    ] as const) {
+      if (value !== undefined) {
+        args.push(name, String(value));
+      }
+    }
+    const { status, stdout, stderr } = await run(simulator, args);
+    const line = stdout.trim() === "" ? undefined : (JSON.parse(stdout) as WakeResult & { error?: string });
+    if (line?.error !== undefined) {
+      throw new TorporError(line.error);
+    }
+    if (status !== 0 || line === undefined) {
+      const end = ENDS[status ?? 0] ?? `the simulator ended with status ${status}`;
+      throw new TorporError(`${end}; ${stderr.trim().replace(/\s*\n\s*/g, "; ")}`);
+    }
+    return { ...line, body: line.bytes > 0 ? readFileSync(join(folder, "answer")) : new Uint8Array() };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function run(
+  command: string,
+  args: readonly string[],
+): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      stderr += text;
+    });
+    child.on("error", reject);
+    child.on("close", (status) => resolve({ status, stdout, stderr }));
+  });
+}

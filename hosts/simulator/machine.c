@@ -1,0 +1,361 @@
+/* An XS machine as a device has it: see machine.h. */
+#include "machine.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "xs.h"
+#include "natives.h"
+#include "xsScript.h"
+
+/*
+ * One block of memory, as on a device: chunks grow up from its start, slots and stack down from its end; where they
+ * meet, memory is full. Without a limit both come from malloc.
+ */
+typedef struct {
+    uint8_t *start, *chunks, *slots, *end;
+} arena;
+
+/* The step by which chunks and slots grow inside the block: small, so that neither keeps what the other needs. */
+#define GROW_CHUNKS 256
+#define GROW_SLOTS 16
+
+static txMachine *running; /* for figures of a crash */
+
+void *fxAllocateChunks(txMachine *the, txSize size)
+{
+    arena *a = the->arena;
+    void *chunks;
+
+    if (a == NULL) {
+        return malloc((size_t) size);
+    }
+    if ((size_t) (a->slots - a->chunks) < (size_t) size) {
+        return NULL;
+    }
+    chunks = a->chunks;
+    a->chunks += size;
+    return chunks;
+}
+
+void fxFreeChunks(txMachine *the, void *chunks)
+{
+    if (the->arena == NULL) {
+        free(chunks);
+    }
+}
+
+txSlot *fxAllocateSlots(txMachine *the, txSize count)
+{
+    arena *a = the->arena;
+    size_t size = (size_t) count * sizeof(txSlot);
+
+    if (a == NULL) {
+        return malloc(size);
+    }
+    if ((size_t) (a->slots - a->chunks) < size) {
+        return NULL;
+    }
+    a->slots -= size;
+    return (txSlot *) (void *) a->slots;
+}
+
+void fxFreeSlots(txMachine *the, void *slots)
+{
+    if (the->arena == NULL) {
+        free(slots);
+    }
+}
+
+void fxCreateMachinePlatform(txMachine *the)
+{
+    arena *a = the->context;
+
+    the->arena = a;
+}
+
+void fxDeleteMachinePlatform(txMachine *the)
+{
+    free(the->arena);
+}
+
+void fxQueuePromiseJobs(txMachine *the)
+{
+    the->promiseJobs = 1;
+}
+
+void fxAbort(txMachine *the, int status)
+{
+    static const struct {
+        int status, exit;
+        const char *what;
+    } ENDS[] = {
+        {XS_NOT_ENOUGH_MEMORY_EXIT, EXIT_MEMORY_FULL, "memory full"},
+        {XS_STACK_OVERFLOW_EXIT, EXIT_STACK_OVERFLOW, "stack overflow"},
+        {XS_UNHANDLED_EXCEPTION_EXIT, EXIT_UNHANDLED_EXCEPTION, "unhandled exception"},
+        {XS_UNHANDLED_REJECTION_EXIT, EXIT_UNHANDLED_REJECTION, "unhandled rejection"},
+    };
+    int code = EXIT_MACHINE;
+    const char *what = "the machine gave up";
+
+    for (size_t i = 0; i < sizeof(ENDS) / sizeof(ENDS[0]); i++) {
+        if (ENDS[i].status == status) {
+            code = ENDS[i].exit;
+            what = ENDS[i].what;
+        }
+    }
+    fprintf(stderr, "simulator: %s", what);
+    if (code == EXIT_UNHANDLED_EXCEPTION || code == EXIT_UNHANDLED_REJECTION) {
+        static int nested;
+        if (!nested++) {
+            fprintf(stderr, ": %s", fxToString(the, &mxException));
+        }
+    } else if (code == EXIT_MACHINE) {
+        fprintf(stderr, " (%d)", status);
+    }
+    fputc('\n', stderr);
+    machine_exit(the, code);
+}
+
+/* ---- modules: files, by relative specifiers; by bare ones only where a folder for them is named ---- */
+
+static const char *bare_modules;
+
+void machine_modules(const char *folder)
+{
+    bare_modules = folder;
+}
+
+txID fxFindModule(txMachine *the, txSlot *realm, txID module, txSlot *slot)
+{
+    char name[C_PATH_MAX], path[C_PATH_MAX], real[C_PATH_MAX];
+    char *slash;
+
+    (void) realm;
+    fxToStringBuffer(the, slot, name, sizeof(name));
+    if (name[0] == '/') {
+        snprintf(path, sizeof(path), "%s", name);
+    } else if (name[0] == '.' && module != XS_NO_ID) {
+        const char *importer = fxGetKeyName(the, module);
+        slash = strrchr(importer, '/');
+        if (slash == NULL || (size_t) (slash - importer) + 1 + strlen(name) + 1 > sizeof(path)) {
+            return XS_NO_ID;
+        }
+        memcpy(path, importer, (size_t) (slash - importer) + 1);
+        strcpy(path + (slash - importer) + 1, name);
+    } else if (bare_modules != NULL) {
+        for (char *c = name; *c != '\0'; c++) {
+            if (*c == ':' || *c == '/') {
+                *c = '-';
+            }
+        }
+        if ((size_t) snprintf(path, sizeof(path), "%s/%s.js", bare_modules, name) >= sizeof(path)) {
+            return XS_NO_ID;
+        }
+    } else {
+        return XS_NO_ID;
+    }
+    if (realpath(path, real) == NULL) {
+        return XS_NO_ID;
+    }
+    return fxNewNameC(the, real);
+}
+
+void fxLoadModule(txMachine *the, txSlot *module, txID id)
+{
+    char *path = fxGetKeyName(the, id);
+    txParser parser_;
+    txParser *parser = &parser_;
+    txParserJump jump;
+    txScript *script = NULL;
+    FILE *file = fopen(path, "r");
+
+    if (file == NULL) {
+        return;
+    }
+    fxInitializeParser(parser, the, the->parserBufferSize, the->parserTableModulo);
+    parser->firstJump = &jump;
+    if (c_setjmp(jump.jmp_buf) == 0) {
+        txString map = NULL; /* source maps are not followed: lines are those of the compiled file */
+        parser->path = fxNewParserSymbol(parser, path);
+        fxParserTree(parser, file, (txGetter) fgetc,
+#ifdef mxDebug
+                     mxDebugFlag,
+#else
+                     0,
+#endif
+                     &map);
+        fxParserHoist(parser);
+        fxParserBind(parser);
+        script = fxParserCode(parser);
+    }
+    fclose(file);
+    fxTerminateParser(parser);
+    if (script != NULL) {
+        fxResolveModule(the, module, id, script, NULL, NULL);
+    }
+}
+
+/* ---- import, and the call of what was imported ---- */
+
+static void on_loaded(xsMachine *the)
+{
+    (void) the;
+}
+
+static void on_start(xsMachine *the)
+{
+    (void) xsCall0(xsArg(0), xsID("default"));
+}
+
+static void on_rejected(xsMachine *the)
+{
+    mxException = *mxArgv(0);
+    fxAbort(the, XS_UNHANDLED_EXCEPTION_EXIT);
+}
+
+static void import_module(txMachine *the, const char *path, txCallback fulfilled)
+{
+    txSlot *realm = mxModuleInstanceInternal(mxProgram.value.reference)->value.module.realm;
+
+    fxBeginHost(the);
+    mxPushStringC((txString) path);
+    fxRunImport(the, realm, XS_NO_ID);
+    mxDub();
+    fxGetID(the, mxID(_then));
+    mxCall();
+    fxNewHostFunction(the, fulfilled, 1, XS_NO_ID, XS_NO_ID);
+    fxNewHostFunction(the, on_rejected, 1, XS_NO_ID, XS_NO_ID);
+    mxRunCount(2);
+    mxPop();
+    fxEndHost(the);
+    machine_settle(the);
+}
+
+void machine_settle(txMachine *the)
+{
+    while (the->promiseJobs) {
+        the->promiseJobs = 0;
+        fxRunPromiseJobs(the);
+    }
+    fxEndJob(the);
+}
+
+/* ---- open ---- */
+
+static char module_path[PATH_MAX];
+
+static arena *new_arena(size_t limit)
+{
+    arena *a = calloc(1, sizeof(*a) + limit + 16);
+
+    if (a == NULL) {
+        return NULL;
+    }
+    a->start = (uint8_t *) (a + 1);
+    a->start += (16 - (uintptr_t) a->start % 16) % 16;
+    a->end = a->start + limit / 16 * 16;
+    a->chunks = a->start;
+    a->slots = a->end;
+    return a;
+}
+
+/*
+ * A value copied from the shared machine points to its chunks, and a collection in the clone moves every chunk that it
+ * meets to where `temporary` says. In the linker's ROM image there are other kinds of slots for this; here it is enough
+ * that no shared chunk says anything. Nothing is collected in the shared machine any more.
+ */
+static void pin_chunks(txMachine *shared)
+{
+    for (txBlock *block = shared->firstBlock; block != NULL; block = block->nextBlock) {
+        txByte *chunk = (txByte *) (block + 1);
+        while (chunk < block->current) {
+            txByte *next = ((txChunk *) (void *) chunk)->temporary;
+            ((txChunk *) (void *) chunk)->temporary = NULL;
+            chunk = next;
+        }
+    }
+}
+
+txMachine *machine_open(const char *module, size_t limit, int stack_slots)
+{
+    /* The shared machine: as large as it needs to be; what is in it is ROM on the device. */
+    txCreation large = {
+        .initialChunkSize = 1 << 20,
+        .incrementalChunkSize = 1 << 18,
+        .initialHeapCount = 1 << 16,
+        .incrementalHeapCount = 1 << 13,
+        .stackCount = 4096,
+        .initialKeyCount = 4096,
+        .incrementalKeyCount = 1024,
+        .nameModulo = 1993,
+        .symbolModulo = 127,
+        .parserBufferSize = 256 * 1024,
+        .parserTableModulo = 1993,
+    };
+    txCreation small = large;
+    txMachine *shared, *the;
+
+    if (realpath(module, module_path) == NULL) {
+        fprintf(stderr, "simulator: cannot read %s: %s\n", module, strerror(errno));
+        return NULL;
+    }
+    shared = fxCreateMachine(&large, "shared", NULL, XS_NO_ID);
+    if (shared == NULL) {
+        fprintf(stderr, "simulator: no memory\n");
+        return NULL;
+    }
+    running = shared;
+    natives_install(shared);
+    import_module(shared, module_path, on_loaded);
+    fxShareMachine(shared);
+    pin_chunks(shared);
+
+    if (limit != 0) {
+        small.initialChunkSize = GROW_CHUNKS;
+        small.incrementalChunkSize = GROW_CHUNKS;
+        small.initialHeapCount = GROW_SLOTS;
+        small.incrementalHeapCount = GROW_SLOTS;
+        small.stackCount = stack_slots;
+        small.initialKeyCount = 64;
+        small.incrementalKeyCount = 16;
+    }
+    the = fxCloneMachine(&small, shared, "device", limit == 0 ? NULL : new_arena(limit));
+    if (the == NULL) {
+        fprintf(stderr, "simulator: no memory for the device\n");
+        return NULL;
+    }
+    running = the;
+    return the;
+}
+
+void machine_start(txMachine *the)
+{
+    import_module(the, module_path, on_start);
+}
+
+/* ---- figures ---- */
+
+machine_heap machine_figures(txMachine *the)
+{
+    const arena *a = the->arena;
+    machine_heap figures = {
+        .slots = (size_t) the->peakHeapCount * sizeof(txSlot),
+        .chunks = (size_t) the->peakChunksSize,
+        .stack = (size_t) (the->stackTop - the->stackPeak) * sizeof(txSlot),
+        .limit = a == NULL ? 0 : (size_t) (a->end - a->start),
+    };
+    return figures;
+}
+
+void machine_exit(txMachine *the, int status)
+{
+    machine_heap figures;
+
+    (void) the;
+    figures = machine_figures(running);
+    fprintf(stderr, "simulator: XS heap peak: slots %zu, chunks %zu, stack %zu bytes; limit %zu\n", figures.slots,
+            figures.chunks, figures.stack, figures.limit);
+    fflush(NULL);
+    _exit(status);
+}

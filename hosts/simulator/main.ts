@@ -1,0 +1,79 @@
+/**
+ * The program of the simulated device: does one wake as options.json says, and reports it in one line of JSON.
+ *
+ *     simulator build/hosts/simulator/main.js --arguments DIR --state DIR
+ */
+
+import type { Identity } from "../../src/enrollment/identity.js";
+import { type WakeOptions, type WakeReport, wake } from "../../src/enrollment/wake.js";
+import { importKey } from "../../src/pki/key.js";
+import { clock, retain, Store, timer, UDP } from "./io.js";
+
+/** What hosts/node/simulator.ts writes; the certificates and the key are files beside it. */
+interface Options extends Omit<WakeOptions, "trust" | "factory"> {
+  readonly trustAnchors: number;
+  readonly certificates: number;
+}
+
+function textOf(buffer: ArrayBuffer): string {
+  const bytes = new Uint8Array(buffer);
+  let text = "";
+  for (let at = 0; at < bytes.length; at++) {
+    text += String.fromCharCode(bytes[at]!);
+  }
+  return text;
+}
+
+function files(name: string, count: number): Uint8Array[] {
+  const all: Uint8Array[] = [];
+  for (let i = 0; i < count; i++) {
+    all.push(new Uint8Array(native("xs_host_file").call(undefined, `${name}-${i}`)));
+  }
+  return all;
+}
+
+function factoryOf(options: Options): Identity | undefined {
+  if (options.certificates === 0) {
+    return undefined;
+  }
+  const key = importKey(0, new Uint8Array(native("xs_host_file").call(undefined, "key-0")));
+  return { certificates: files("certificate", options.certificates), key };
+}
+
+const heap = (which: number): number => native("xs_host_heap").call(undefined, which);
+
+function report(line: object, status: 0 | 1): void {
+  native("xs_host_report").call(undefined, JSON.stringify(line), status);
+}
+
+function done({ association, operations, body, duration }: WakeReport): void {
+  if (body.length > 0) {
+    native("xs_host_answer").call(undefined, body);
+  }
+  report({ association, operations, bytes: body.length, duration, heap: figures() }, 0);
+}
+
+function figures(): object {
+  const xs = { slots: heap(0), chunks: heap(1), stack: heap(2) };
+  return { xsPeak: xs.slots + xs.chunks + xs.stack, dtlsPeak: heap(3), xs };
+}
+
+export default function main(): void {
+  try {
+    const options: Options = JSON.parse(textOf(native("xs_host_option").call(undefined)));
+    wake(
+      { UDP, timer, clock, store: new Store("torpor"), retain },
+      {
+        ...options,
+        trust: options.trustAnchors > 0 ? files("trust", options.trustAnchors) : undefined,
+        factory: factoryOf(options),
+      },
+    ).then(done, failed);
+  } catch (error) {
+    failed(error as Error);
+  }
+}
+
+function failed(error: Error): void {
+  report({ error: error.message, heap: figures() }, 1);
+}

@@ -1,0 +1,86 @@
+/*
+ * The host functions of key.ts in XS, over crypto.h: keys, certificate requests, hashes, random numbers.
+ *
+ *     native("xs_torpor_key_generate").call(undefined, id, bits)
+ *
+ * hosts/node/binding.c has the same functions for Node.js. The order in which arguments are read matters: native.h
+ * says why.
+ */
+#include "../native.h"
+#include "crypto.h"
+
+void xs_torpor_crypto_version(xsMachine *the)
+{
+    xsmcSetString(xsResult, (xsStringValue) torpor_crypto_version());
+}
+
+void xs_torpor_random(xsMachine *the)
+{
+    size_t length;
+    uint8_t *out = room_of(the, 0, &length);
+    result(the, torpor_random(out, length));
+}
+
+void xs_torpor_sha256(xsMachine *the)
+{
+    size_t length;
+    const uint8_t *in = bytes_of(the, 0, &length);
+    uint8_t *out = exact_room_of(the, 1, 32);
+    result(the, torpor_sha256(in, length, out));
+}
+
+void xs_torpor_key_generate(xsMachine *the)
+{
+    uint32_t key, id = uint32_of(the, 0), bits = uint32_of(the, 1);
+    int error = torpor_key_generate(id, bits, &key);
+    result_or_error(the, error, key);
+}
+
+void xs_torpor_key_import(xsMachine *the)
+{
+    size_t length;
+    uint32_t key, id = uint32_of(the, 0);
+    const uint8_t *der = bytes_of(the, 1, &length);
+    int error = torpor_key_import(id, der, length, &key);
+    result_or_error(the, error, key);
+}
+
+void xs_torpor_key_check(xsMachine *the)
+{
+    result(the, torpor_key_check(uint32_of(the, 0)));
+}
+
+void xs_torpor_key_public(xsMachine *the)
+{
+    size_t size, length;
+    uint32_t key = uint32_of(the, 0);
+    uint8_t *out = room_of(the, 1, &size);
+    int error = torpor_key_public(key, out, size, &length);
+    result_or_error(the, error, length);
+}
+
+void xs_torpor_key_sign(xsMachine *the)
+{
+    size_t hash_length, size, length;
+    uint32_t key = uint32_of(the, 0);
+    const uint8_t *hash = bytes_of(the, 1, &hash_length);
+    uint8_t *out = room_of(the, 2, &size);
+    int error = torpor_key_sign(key, hash, hash_length, out, size, &length);
+    result_or_error(the, error, length);
+}
+
+void xs_torpor_key_destroy(xsMachine *the)
+{
+    result(the, torpor_key_destroy(uint32_of(the, 0)));
+}
+
+void xs_torpor_csr(xsMachine *the)
+{
+    size_t subject_length, attributes_length, size, length;
+    uint32_t key = uint32_of(the, 0);
+    const uint8_t *subject = bytes_of(the, 1, &subject_length);
+    const uint8_t *attributes = bytes_of(the, 2, &attributes_length);
+    uint8_t *out = room_of(the, 3, &size);
+    int error = torpor_csr(key, subject, subject_length, attributes, attributes_length, out, size, &length);
+    result_or_error(the, error, length);
+}
