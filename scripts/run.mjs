@@ -1,12 +1,15 @@
 // Runs the commands of the setup and says what it does: one line for each step, with its time.
 
 import { spawn } from "node:child_process";
-import { createWriteStream, mkdirSync, readFileSync } from "node:fs";
+import { createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** A step that failed in a way that the reader can do something about: the message is all they need to see. */
 export class SetupError extends Error {}
+
+/** Where the output of this run's commands goes. */
+let logs;
 
 /** Progress goes to standard error: standard output belongs to results. */
 export function say(line) {
@@ -19,9 +22,8 @@ export function say(line) {
  */
 export async function step(what, command, args, options = {}) {
   const started = Date.now();
-  const logs = join(tmpdir(), `torpor-setup-${process.getuid?.() ?? 0}`);
-  mkdirSync(logs, { recursive: true, mode: 0o700 });
-  const log = join(logs, `${started}-${process.pid}.log`);
+  logs ??= mkdtempSync(join(tmpdir(), "torpor-setup-"));
+  const log = join(logs, `${started}.log`);
   const out = createWriteStream(log);
   const terminal = process.stderr.isTTY;
   process.stderr.write(`  ${what} …${terminal ? "" : "\n"}`);
@@ -54,6 +56,7 @@ export async function step(what, command, args, options = {}) {
       `${what} failed (exit ${code}); the command was: ${command} ${args.join(" ")}\n    ${shown.join("\n    ")}\n  log: ${log}`,
     );
   }
+  rmSync(log, { force: true });
   say(`  ${what}: done in ${seconds} s`);
 }
 

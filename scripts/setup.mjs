@@ -37,7 +37,8 @@ const DEBIAN_SUITE = "trixie";
 // ---- what the setup needs from the system ----
 
 /** Commands by the Debian package that has them. */
-const BUILD_TOOLS = { gcc: "gcc", cmake: "cmake", ninja: "ninja-build", "dpkg-source": "dpkg-dev" };
+const BUILD_TOOLS = { gcc: "gcc", cmake: "cmake", ninja: "ninja-build" };
+const FETCH_TOOLS = { "dpkg-source": "dpkg-dev" };
 const TEST_TOOLS = {
   openssl: "openssl",
   "gnutls-serv": "gnutls-bin",
@@ -168,9 +169,11 @@ function debianSources() {
     return undefined;
   }
   const stanzas = [];
+  // Debian's own archive only: other suppliers use the same code names, but not the component "main".
   const add = (uri, suite, components, options) => {
-    if (suite.startsWith(codename) && !suite.includes("backports")) {
-      const lines = [`URIs: ${uri}`, `Suites: ${suite.replace(codename, DEBIAN_SUITE)}`, `Components: ${components}`];
+    const isDebian = /\/debian(-security)?\/?$/.test(uri) && components.split(/\s+/).includes("main");
+    if (isDebian && suite.startsWith(codename) && !suite.includes("backports")) {
+      const lines = [`URIs: ${uri}`, `Suites: ${suite.replace(codename, DEBIAN_SUITE)}`, "Components: main"];
       stanzas.push(
         ["Types: deb-src", ...lines, options ?? "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n"),
       );
@@ -186,6 +189,9 @@ function debianSources() {
     if (file.endsWith(".sources")) {
       for (const stanza of text.split(/\n\s*\n/)) {
         const field = (name) => new RegExp(`^${name}:\\s*(.+)$`, "mi").exec(stanza)?.[1];
+        if (/^no$/i.test(field("Enabled") ?? "yes") || !/\bdeb\b/.test(field("Types") ?? "")) {
+          continue;
+        }
         for (const uri of field("URIs")?.split(/\s+/) ?? []) {
           for (const suite of field("Suites")?.split(/\s+/) ?? []) {
             add(uri, suite, field("Components") ?? "main", field("Signed-By") && `Signed-By: ${field("Signed-By")}`);
@@ -196,7 +202,8 @@ function debianSources() {
       for (const line of text.split("\n")) {
         const match = /^deb(?:-src)?\s+(?:\[[^\]]*\]\s+)?(\S+)\s+(\S+)\s+(.+)$/.exec(line.trim());
         if (match) {
-          add(match[1], match[2], "main");
+          const keyring = /signed-by=([^\]\s]+)/.exec(line)?.[1];
+          add(match[1], match[2], match[3], keyring && `Signed-By: ${keyring}`);
         }
       }
     }
@@ -211,6 +218,7 @@ async function fetchFromDebian() {
     throw new SetupError(`no Debian package sources on this machine; ${GET_MBEDTLS}`);
   }
   return cached(`mbedtls-source-${MBEDTLS_SERIES}-${DEBIAN_SUITE}`, async (folder, work) => {
+    await ensureTools(FETCH_TOOLS, "unpacking Debian's source package of mbedTLS");
     say(`torpor: fetching Debian's source package of mbedTLS ${MBEDTLS_SERIES} (${DEBIAN_SUITE})`);
     const apt = join(work, "apt");
     for (const part of ["parts", "lists/partial", "state", "cache/archives/partial"]) {
@@ -268,7 +276,7 @@ async function ensureMbedtls({ role = "server", bits = 64 } = {}) {
     ...filesBelow(join(source, "include"), /\.h$/),
   ];
   const ours = ["-O2", "-g", ...(role === "server" ? ["-DTORPOR_SERVER"] : []), ...(bits === 32 ? ["-m32"] : [])];
-  const flags = [...ours, `-I${join(ROOT, "hosts", "desktop", "include")}`];
+  const flags = [...ours, `-I"${join(ROOT, "hosts", "desktop", "include")}"`];
   const name = `mbedtls-${version}-${role}-${bits}-${hashOf(compiler(), ours.join(" "), ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
     say(`torpor: building mbedTLS ${version} for a ${bits}-bit ${role}, with the device's configuration`);
@@ -421,11 +429,12 @@ function ownInputs() {
 
 /** Whether all is built from what the checkout holds now; the quick way out for every later start. */
 function isReady(wanted) {
-  const stamp = join(BUILD, ".ready");
+  const [stamp, native] = [join(BUILD, ".ready"), join(BUILD, "native.json")];
+  const made = [stamp, native, join(BUILD, "hosts", "node", "torpor.js"), join(ROOT, "node_modules", ".torpor-lock")];
   return (
-    existsSync(stamp) &&
+    made.every(existsSync) &&
     readFileSync(stamp, "utf8") === wanted &&
-    existsSync(JSON.parse(readFileSync(join(BUILD, "native.json"), "utf8")).binding)
+    Object.values(JSON.parse(readFileSync(native, "utf8"))).every(existsSync)
   );
 }
 

@@ -19,8 +19,8 @@ const HELP = `npm start: a simulated device against the development EST server o
 
   --wakes N    how many wakes, 4 to 1000 (6)
   --json       one line of JSON for each wake on standard output, nothing else
-  --state DIR  keeps the device's memory; otherwise it is a new one, gone at the end
-  --block SIZE, --mtu N, --host node
+  --state DIR  keeps the device's memory there, and the server's CA in DIR-est-server; otherwise both are gone at the end
+  --block SIZE, --mtu N, --host node|simulator, --heap BYTES
                as for torpor
 `;
 
@@ -136,16 +136,23 @@ export async function main(argv: readonly string[]): Promise<void> {
     }
   };
   const folder = mkdtempSync(join(tmpdir(), "torpor-start-"));
-  const server = await startEstServer({ dir: join(folder, "est-server") });
+  const clean = (): void => rmSync(folder, { recursive: true, force: true });
+  process.once("SIGINT", () => {
+    clean();
+    process.exit(130);
+  });
+  const state = values.state ?? join(folder, "device");
+  // A device that is kept needs the CA that it was enrolled with: the server's folder lies beside its own.
+  const ca = values.state === undefined ? join(folder, "est-server") : `${values.state}-est-server`;
+  const server = await startEstServer({ dir: ca });
   try {
-    const state = values.state ?? join(folder, "device");
-    const identity = ["--cert", "factory.pem", "--key", "factory.key"].map((part) =>
-      part.startsWith("--") ? part : join(folder, "est-server", part),
-    );
+    const identity = ["--cert", join(ca, "factory.pem"), "--key", join(ca, "factory.key")];
     const common = [
       ...["--server", `coaps://127.0.0.1:${server.port}`, "--state", state],
-      ...["--trust", join(folder, "est-server", "ca.pem"), ...identity],
-      ...(["block", "mtu", "host", "heap"] as const).flatMap((name) => (values[name] ? [`--${name}`, values[name]] : [])),
+      ...["--trust", join(ca, "ca.pem"), ...identity],
+      ...(["block", "mtu", "host", "heap"] as const).flatMap((name) =>
+        values[name] ? [`--${name}`, values[name]] : [],
+      ),
     ];
     print(`development EST server on coaps://127.0.0.1:${server.port}; the device's memory is ${state}\n`);
     const lines: WakeLine[] = [];
@@ -167,6 +174,6 @@ export async function main(argv: readonly string[]): Promise<void> {
     print(`\n${lines.length} wakes, ${lines.length} processes; the identity is the one of the last enrolment`);
   } finally {
     await server.close();
-    rmSync(folder, { recursive: true, force: true });
+    clean();
   }
 }

@@ -64,9 +64,9 @@ static int write_all(int fd, const uint8_t *bytes, size_t length)
     return 0;
 }
 
-static void sync_folder(void)
+static void sync_path(const char *path)
 {
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
         (void) fsync(fd);
         close(fd);
@@ -166,7 +166,11 @@ psa_status_t psa_its_set(psa_storage_uid_t uid, uint32_t data_length, const void
     if (psa_its_get_info(uid, &old) == PSA_SUCCESS && (old.flags & PSA_STORAGE_FLAG_WRITE_ONCE) != 0) {
         return PSA_ERROR_NOT_PERMITTED;
     }
-    if (mkdir(folder, 0700) != 0 && errno != EEXIST) {
+    if (mkdir(folder, 0700) == 0) {
+        char parent[PATH_BYTES + 4];
+        snprintf(parent, sizeof(parent), "%s/..", folder);
+        sync_path(parent);
+    } else if (errno != EEXIST) {
         return PSA_ERROR_STORAGE_FAILURE;
     }
     memcpy(header, MAGIC, sizeof(MAGIC));
@@ -193,7 +197,7 @@ psa_status_t psa_its_set(psa_storage_uid_t uid, uint32_t data_length, const void
         unlink(next);
         return status;
     }
-    sync_folder();
+    sync_path(folder);
     return PSA_SUCCESS;
 }
 
@@ -213,6 +217,6 @@ psa_status_t psa_its_remove(psa_storage_uid_t uid)
     if (path_of(path, uid, "") != PSA_SUCCESS || unlink(path) != 0) {
         return PSA_ERROR_STORAGE_FAILURE;
     }
-    sync_folder();
+    sync_path(folder);
     return PSA_SUCCESS;
 }

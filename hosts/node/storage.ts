@@ -17,7 +17,7 @@ import {
   statSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { TorporError } from "../../src/errors.js";
 import type { KeyValueStore } from "../../src/io.js";
 
@@ -53,6 +53,23 @@ function explain(action: string, path: string, error: unknown): StorageError {
   return new StorageError(`cannot ${action} ${path}: ${advice[code ?? ""] ?? (error as Error).message}`);
 }
 
+/**
+ * Makes what was done to the entries of a folder durable: a rename is not, before this. A file system that cannot do it
+ * is no reason to fail: the rename has taken place.
+ */
+function syncFolder(path: string): void {
+  try {
+    const fd = openSync(path, "r");
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  } catch {
+    // as said above
+  }
+}
+
 /** Replaces a file by one whole write, synced and renamed: the old content or the new one, never half. Mode 0600. */
 function replaceFile(path: string, bytes: Uint8Array): void {
   const next = `${path}.new`;
@@ -65,6 +82,7 @@ function replaceFile(path: string, bytes: Uint8Array): void {
       closeSync(fd);
     }
     renameSync(next, path);
+    syncFolder(dirname(path));
   } catch (error) {
     rmSync(next, { force: true });
     throw explain("write", path, error);
@@ -73,7 +91,10 @@ function replaceFile(path: string, bytes: Uint8Array): void {
 
 function makeFolder(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    const made = mkdirSync(path, { recursive: true, mode: 0o700 });
+    if (made !== undefined) {
+      syncFolder(dirname(made));
+    }
     if (!statSync(path).isDirectory()) {
       throw Object.assign(new Error("not a folder"), { code: "ENOTDIR" });
     }
@@ -90,6 +111,15 @@ function readIfThere(path: string): Buffer | undefined {
       return undefined;
     }
     throw explain("read", path, error);
+  }
+}
+
+function isAlive(process_: number): boolean {
+  try {
+    process.kill(process_, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 
@@ -149,6 +179,37 @@ export class DeviceState {
   constructor(folder: string) {
     this.#folder = folder;
     makeFolder(folder);
+  }
+
+  /**
+   * Takes the folder for this process until it ends: two wakes at once would each change half of the identity. The file
+   * "lock" holds the number of the process that has it; one that has died gives way.
+   * @throws StorageError where another process has it.
+   */
+  lock(): void {
+    const path = join(this.#folder, "lock");
+    for (let tries = 0; tries < 3; tries++) {
+      try {
+        writeFileSync(path, String(process.pid), { flag: "wx", mode: 0o600 });
+        process.once("exit", () => rmSync(path, { force: true }));
+        return;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
+          throw explain("write", path, error);
+        }
+      }
+      const owner = Number(readIfThere(path)?.toString("latin1"));
+      if (owner === process.pid) {
+        return;
+      }
+      if (Number.isInteger(owner) && owner > 0 && isAlive(owner)) {
+        throw new StorageError(
+          `another wake (process ${owner}) is using ${this.#folder}: one device does one wake at a time`,
+        );
+      }
+      rmSync(path, { force: true });
+    }
+    throw new StorageError(`cannot lock ${this.#folder}: other processes come and go; try again`);
   }
 
   /** Key-value storage for one path, as ECMA-419's `open({ path })`. */
@@ -234,4 +295,6 @@ export class MemoryState {
   countWake(): number {
     return 1;
   }
+
+  lock(): void {}
 }

@@ -6,7 +6,8 @@
 
 import "./native.js";
 import { lookup } from "node:dns/promises";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { type BlockSize, isBlockSize } from "../../src/coap/block.js";
 import { parseURI } from "../../src/coap/uri.js";
@@ -17,7 +18,7 @@ import { TorporError } from "../../src/errors.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
-import { dtlsHeap, openKeys } from "./native.js";
+import { checkout, dtlsHeap, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
 import { jsonOf, textOf, type WakeResult } from "./result.js";
 import { simulate } from "./simulator.js";
@@ -267,6 +268,15 @@ function readKey(path: string): { der: Uint8Array; id: KeyId } {
 
 // ---- output ----
 
+/** Finds out before the wake whether its answer can be written: an enrolment should not end with that error. */
+function checkOut(path: string): void {
+  try {
+    accessSync(existsSync(path) ? path : dirname(path), constants.W_OK);
+  } catch (error) {
+    throw new TorporError(`cannot write --out ${path}: ${(error as Error).message}`);
+  }
+}
+
 function writeOut(path: string, body: Uint8Array): void {
   try {
     writeFileSync(path, body);
@@ -292,17 +302,19 @@ async function run(argv: readonly string[]): Promise<void> {
     return;
   }
   if (parsed === "version") {
-    process.stdout.write(`torpor ${process.env.npm_package_version ?? "0.1.0"} (${libraryVersion()})\n`);
+    const { version } = JSON.parse(readFileSync(join(checkout(), "package.json"), "utf8")) as { version: string };
+    process.stdout.write(`torpor ${version} (${libraryVersion()})\n`);
     return;
   }
   const { options, host, heap, trust, certificate, key, state: folder, out, json } = parsed;
   const anchors = trust === undefined ? undefined : readCertificates("trust", trust);
   const certificates = certificate === undefined ? [] : readCertificates("cert", certificate);
   const factoryKey = key === undefined ? undefined : readKey(key);
-  if (out !== undefined && existsSync(out) && !out.startsWith("/dev/")) {
-    writeOut(out, readFile("out", out)); // finds out before the wake whether it can be written
+  if (out !== undefined) {
+    checkOut(out);
   }
   const state = folder === undefined ? new MemoryState() : new DeviceState(folder);
+  state.lock();
   const number = state.countWake();
   const address = await addressOf(options.host);
   const result =
@@ -336,6 +348,14 @@ async function runHere(options: WakeOptions, state: DeviceState | MemoryState): 
   const report = await wake(host, options);
   return { ...report, bytes: report.body.length, heap: { xsPeak: 0, dtlsPeak: dtlsHeap().peak } };
 }
+
+// A reader that is gone or a full disk behind standard output: no reason for a stack trace.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  process.exitCode = 1;
+  if (error.code !== "EPIPE") {
+    process.stderr.write(`torpor: cannot write to standard output: ${error.message}\n`);
+  }
+});
 
 run(process.argv.slice(2)).catch((error: Error) => {
   process.exitCode = error instanceof UsageError ? 2 : 1;

@@ -137,11 +137,16 @@ void xs_host_file(xsMachine *the)
     read_file(the, path);
 }
 
-/* 0: XS slots, 1: XS chunks, 2: XS stack, 3: mbedTLS; all in bytes at their peaks. */
+/* Bytes at the peak: 0 XS slots, 1 XS chunks, 2 XS stack, 3 mbedTLS. In use after a collection: 4 slots, 5 chunks, 6 mbedTLS. */
 void xs_host_heap(xsMachine *the)
 {
     machine_heap heap = machine_figures(the);
-    switch (xsToInteger(xsArg(0))) {
+    int which = xsToInteger(xsArg(0));
+
+    if (which == 4 || which == 5) {
+        fxCollectGarbage(the);
+    }
+    switch (which) {
     case 0:
         xsResult = xsNumber((double) heap.slots);
         break;
@@ -151,8 +156,17 @@ void xs_host_heap(xsMachine *the)
     case 2:
         xsResult = xsNumber((double) heap.stack);
         break;
-    default:
+    case 3:
         xsResult = xsNumber((double) torpor_heap_figures().peak);
+        break;
+    case 4:
+        xsResult = xsNumber((double) the->currentHeapCount * (double) sizeof(txSlot));
+        break;
+    case 5:
+        xsResult = xsNumber((double) the->currentChunksSize);
+        break;
+    default:
+        xsResult = xsNumber((double) torpor_heap_figures().now);
     }
 }
 
@@ -506,10 +520,17 @@ void xs_host_store_write(xsMachine *the)
     if (failed == 0 && rename(next, path) != 0) {
         failed = errno;
     }
-    if (failed != 0) {
-        unlink(next);
-        xsUnknownError("cannot write %s: %s", path, strerror(failed));
+    if (failed == 0) {
+        *strrchr(next, '/') = '\0'; /* the folder: the rename is not durable before it is synced */
+        fd = open(next, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            (void) fsync(fd);
+            close(fd);
+        }
+        return;
     }
+    unlink(next);
+    xsUnknownError("cannot write %s: %s", path, strerror(failed));
 }
 
 void xs_host_store_delete(xsMachine *the)

@@ -80,11 +80,11 @@ export class CoAPClient {
         receiveBytes: this.#blockSize + RESPONSE_ROOM,
       },
       {
-        onWritable: (): void => this.#startNext(),
+        onWritable: (): void => this.startNext(),
         isLate: (response: Response): boolean => this.#current?.transfer.isLate(response) ?? false,
-        onResponse: (response: Response): void => this.#onResponse(response),
-        onFailure: (error: Error): void => this.#reject(error),
-        onError: (error: Error): void => this.#endWith(error),
+        onResponse: (response: Response): void => this.onResponse(response),
+        onFailure: (error: Error): void => this.rejectNow(error),
+        onError: (error: Error): void => this.endWith(error),
       },
     );
   }
@@ -107,64 +107,64 @@ export class CoAPClient {
       checkMaxBody(maxBody);
       const transfer = new Transfer(request, this.#blockSize, maxBody);
       this.#queue.push({ transfer, resolve, reject });
-      this.#startNext();
+      this.startNext();
     });
   }
 
   /** Closes the socket; requests that have not ended are rejected with a CoAPError. May be called again. */
   close(): void {
     this.#exchange.close();
-    this.#endWith(new CoAPError("the CoAP client was closed"));
+    this.endWith(new CoAPError("the CoAP client was closed"));
   }
 
-  #startNext(): void {
+  private startNext(): void {
     if (this.#current || !this.#exchange.writable) return;
     this.#current = this.#queue.shift();
-    if (this.#current) this.#begin(this.#current);
+    if (this.#current) this.begin(this.#current);
   }
 
-  #begin(pending: PendingRequest): void {
+  private begin(pending: PendingRequest): void {
     pending.transfer.begin(this.#exchange.newToken());
-    this.#send(pending);
+    this.send(pending);
   }
 
-  #send({ transfer }: PendingRequest): void {
+  private send({ transfer }: PendingRequest): void {
     try {
       this.#exchange.start(transfer.nextMessage(), transfer.description);
     } catch (error) {
-      this.#reject(error as Error);
+      this.rejectNow(error as Error);
     }
   }
 
-  #onResponse(response: Response): void {
+  private onResponse(response: Response): void {
     const pending = this.#current;
     if (!pending) return;
     let step: ReturnType<Transfer["receive"]>;
     try {
       step = pending.transfer.receive(response);
     } catch (error) {
-      this.#reject(error as Error);
+      this.rejectNow(error as Error);
       return;
     }
-    if (step === "next") this.#send(pending);
-    else if (step === "restart") this.#begin(pending);
-    else this.#resolve(pending);
+    if (step === "next") this.send(pending);
+    else if (step === "restart") this.begin(pending);
+    else this.resolveNow(pending);
   }
 
-  #resolve(pending: PendingRequest): void {
+  private resolveNow(pending: PendingRequest): void {
     this.#current = undefined;
     pending.resolve(pending.transfer.result);
-    this.#startNext();
+    this.startNext();
   }
 
-  #reject(error: Error): void {
+  private rejectNow(error: Error): void {
     const pending = this.#current;
     this.#current = undefined;
     pending?.reject(error);
-    this.#startNext();
+    this.startNext();
   }
 
-  #endWith(error: Error): void {
+  private endWith(error: Error): void {
     if (this.#end) return;
     this.#end = error;
     this.#current?.reject(error);

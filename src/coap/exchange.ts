@@ -115,7 +115,7 @@ export class MessageExchange {
   #elapsed = 0;
   #transmissions = 0;
   #timerId: TimerId;
-  readonly #onTimeout = (): void => this.#timedOut();
+  readonly #onTimeout = (): void => this.timedOut();
 
   // Messages from the server that were processed: by message ID and token, for a message ID comes again after a while.
   readonly #seenMessageIds = new Int32Array(SEEN_MESSAGES).fill(NO_MESSAGE);
@@ -134,9 +134,9 @@ export class MessageExchange {
     this.#rx = new Uint8Array(options.receiveBytes + 1);
     const socketOptions = {
       ...options.socket,
-      onReadable: (): void => this.#onReadable(),
-      onWritable: (): void => this.#onWritable(),
-      onError: (error: Error): void => this.#fail(error),
+      onReadable: (): void => this.onReadable(),
+      onWritable: (): void => this.onWritableNow(),
+      onError: (error: Error): void => this.fail(error),
     };
     this.#socket = new options.socket.io(socketOptions as never);
   }
@@ -182,157 +182,157 @@ export class MessageExchange {
     this.#elapsed = 0;
     const { ackTimeout, ackRandomFactor } = this.#transmission;
     this.#timeout = Math.round(ackTimeout * (1 + this.#random() * (ackRandomFactor - 1)));
-    this.#transmit();
+    this.transmit();
   }
 
   /** Ends the exchange and the socket. No callback comes after it. */
   close(): void {
-    this.#stop();
+    this.stop();
     this.#writable = false;
     const socket = this.#socket;
     this.#socket = undefined;
     socket?.close();
   }
 
-  #transmit(): void {
+  private transmit(): void {
     this.#transmissions++;
-    this.#wait(this.#timeout);
-    this.#write(this.#tx.subarray(0, this.#txLength));
+    this.wait(this.#timeout);
+    this.write(this.#tx.subarray(0, this.#txLength));
   }
 
-  #write(message: Uint8Array): void {
+  private write(message: Uint8Array): void {
     try {
       if (this.#writable) this.#socket?.write(message);
     } catch (error) {
-      this.#fail(error as Error);
+      this.fail(error as Error);
     }
   }
 
-  #wait(delay: number): void {
-    this.#clearTimer();
+  private wait(delay: number): void {
+    this.clearTimer();
     this.#timerId = this.#timer.set(this.#onTimeout, delay);
   }
 
-  #clearTimer(): void {
+  private clearTimer(): void {
     if (this.#timerId !== undefined) this.#timer.clear(this.#timerId);
     this.#timerId = undefined;
   }
 
-  #stop(): void {
+  private stop(): void {
     this.#waiting = IDLE;
-    this.#clearTimer();
+    this.clearTimer();
   }
 
   // RFC 7252 section 4.2.
-  #timedOut(): void {
+  private timedOut(): void {
     this.#timerId = undefined;
     this.#elapsed += this.#timeout;
     if (this.#waiting === AWAITING_RESPONSE) {
-      this.#endWithout(this.#noResponse());
+      this.endWithout(this.noResponse());
     } else if (this.#transmissions > this.#transmission.maxRetransmit) {
-      this.#endWithout(this.#noAcknowledgement());
+      this.endWithout(this.noAcknowledgement());
     } else {
       this.#timeout *= 2;
-      this.#transmit();
+      this.transmit();
     }
   }
 
-  #noResponse(): TimeoutError {
+  private noResponse(): TimeoutError {
     return new TimeoutError(
       `${this.#description}: expected a response, none came within ${this.#transmission.responseTimeout} ms after its ` +
         "acknowledgement",
     );
   }
 
-  #noAcknowledgement(): TimeoutError {
+  private noAcknowledgement(): TimeoutError {
     return new TimeoutError(
       `${this.#description}: expected an acknowledgement, none came within ${this.#elapsed} ms and ` +
         `${this.#transmissions} transmissions`,
     );
   }
 
-  #endWithout(error: Error): void {
-    this.#stop();
+  private endWithout(error: Error): void {
+    this.stop();
     this.#handler.onFailure(error);
   }
 
-  #fail(error: Error): void {
+  private fail(error: Error): void {
     if (!this.#socket) return;
     this.close();
     this.#handler.onError(error);
   }
 
-  #onWritable(): void {
+  private onWritableNow(): void {
     if (!this.#socket || this.#writable) return;
     this.#writable = true;
     this.#handler.onWritable();
   }
 
-  #onReadable(): void {
+  private onReadable(): void {
     while (this.#socket) {
       let length: number | undefined;
       try {
         length = this.#socket.read(this.#rx);
       } catch (error) {
-        this.#fail(error as Error);
+        this.fail(error as Error);
         return;
       }
       if (length === undefined) return;
-      this.#receive(length);
+      this.receive(length);
     }
   }
 
-  #receive(length: number): void {
+  private receive(length: number): void {
     const reader = this.#reader;
     try {
       reader.read(this.#rx, Math.min(length, this.#rx.length));
     } catch {
       // RFC 7252 sections 4.2 and 4.3: rejected, or silently ignored; the exchange goes on.
-      if (reader.hasHeader && reader.type === MessageType.CON) this.#sendEmpty(MessageType.RST);
+      if (reader.hasHeader && reader.type === MessageType.CON) this.sendEmpty(MessageType.RST);
       return;
     }
     const cut = length >= this.#rx.length;
-    if (reader.type === MessageType.ACK) this.#onAcknowledgement(cut);
-    else if (reader.type === MessageType.RST) this.#onReset();
-    else this.#onMessage(cut);
+    if (reader.type === MessageType.ACK) this.onAcknowledgement(cut);
+    else if (reader.type === MessageType.RST) this.onReset();
+    else this.onMessage(cut);
   }
 
-  #onAcknowledgement(cut: boolean): void {
+  private onAcknowledgement(cut: boolean): void {
     const reader = this.#reader;
     if (this.#waiting === IDLE || reader.messageId !== this.#messageId) return;
     if (reader.code === Code.EMPTY) {
       if (this.#waiting === AWAITING_RESPONSE) return;
       this.#waiting = AWAITING_RESPONSE;
-      this.#wait(this.#transmission.responseTimeout);
-    } else if (this.#isOurs()) {
-      this.#deliver(cut);
+      this.wait(this.#transmission.responseTimeout);
+    } else if (this.isOurs()) {
+      this.deliver(cut);
     }
   }
 
-  #onReset(): void {
+  private onReset(): void {
     const reader = this.#reader;
     if (this.#waiting === IDLE || reader.messageId !== this.#messageId || reader.code !== Code.EMPTY) return;
-    this.#endWithout(new CoAPError(`${this.#description}: expected a response, the peer reset the exchange`));
+    this.endWithout(new CoAPError(`${this.#description}: expected a response, the peer reset the exchange`));
   }
 
   /** A separate response, confirmable or not, or something this client does not serve. */
-  #onMessage(cut: boolean): void {
+  private onMessage(cut: boolean): void {
     const confirmable = this.#reader.type === MessageType.CON;
-    if (this.#isSeen()) {
-      if (confirmable) this.#sendEmpty(MessageType.ACK);
-    } else if (this.#waiting !== IDLE && this.#isOurs()) {
-      this.#deliver(cut);
+    if (this.isSeen()) {
+      if (confirmable) this.sendEmpty(MessageType.ACK);
+    } else if (this.#waiting !== IDLE && this.isOurs()) {
+      this.deliver(cut);
     } else if (confirmable) {
-      this.#sendEmpty(MessageType.RST);
+      this.sendEmpty(MessageType.RST);
     }
   }
 
   /** Whether what came is a response to our request (RFC 7252 section 5.3.2). */
-  #isOurs(): boolean {
+  private isOurs(): boolean {
     return isResponse(this.#reader.code) && this.#reader.hasToken(this.#token, this.#tokenLength);
   }
 
-  #deliver(cut: boolean): void {
+  private deliver(cut: boolean): void {
     const reader = this.#reader;
     const confirmable = reader.type === MessageType.CON;
     const response = this.#response;
@@ -340,34 +340,34 @@ export class MessageExchange {
       if (cut) response.readCut(reader);
       else response.read(reader);
     } catch (error) {
-      if (confirmable) this.#sendEmpty(MessageType.RST);
-      this.#endWithout(error as Error);
+      if (confirmable) this.sendEmpty(MessageType.RST);
+      this.endWithout(error as Error);
       return;
     }
     // All blocks of a transfer have one token, and a server that has lost our acknowledgement may send a block again
     // when more than SEEN_MESSAGES others have come: found by the property test over a network with losses.
     const isLate = reader.type !== MessageType.ACK && this.#handler.isLate(response);
-    if (reader.type !== MessageType.ACK) this.#remember();
-    if (confirmable) this.#sendEmpty(MessageType.ACK);
+    if (reader.type !== MessageType.ACK) this.remember();
+    if (confirmable) this.sendEmpty(MessageType.ACK);
     // The acknowledgement may have found the socket broken.
     if (isLate || this.#waiting === IDLE) return;
-    this.#stop();
+    this.stop();
     this.#handler.onResponse(response);
   }
 
-  #sendEmpty(type: number): void {
+  private sendEmpty(type: number): void {
     encodeEmpty(type, this.#reader.messageId, this.#empty);
-    this.#write(this.#empty);
+    this.write(this.#empty);
   }
 
-  #remember(): void {
+  private remember(): void {
     this.#seenMessageIds[this.#seenAt] = this.#reader.messageId;
     this.#seenTokens[this.#seenAt] = this.#tokenNumber;
     this.#seenAt = (this.#seenAt + 1) % SEEN_MESSAGES;
   }
 
   // RFC 7252 section 4.5.
-  #isSeen(): boolean {
+  private isSeen(): boolean {
     const { code, messageId, tokenNumber } = this.#reader;
     if (!isResponse(code)) return false;
     for (let at = 0; at < SEEN_MESSAGES; at++) {

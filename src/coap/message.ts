@@ -244,11 +244,11 @@ export class MessageReader {
   read(bytes: Uint8Array, length: number): void {
     this.#bytes = bytes;
     this.#end = length;
-    this.#readHeader();
+    this.readHeader();
     this.#payload = length;
-    this.#rewind();
+    this.rewind();
     while (this.nextOption());
-    this.#rewind();
+    this.rewind();
   }
 
   /** Whether the token is the first `length` bytes of `token`. */
@@ -275,17 +275,17 @@ export class MessageReader {
       return false;
     }
     this.#at++;
-    this.optionNumber += this.#extended(first >> 4);
-    const length = this.#extended(first & 0x0f);
+    this.optionNumber += this.extended(first >> 4);
+    const length = this.extended(first & 0x0f);
     if (this.optionNumber > MAX_OPTION_NUMBER) {
       throw new FormatError(`expected option numbers up to ${MAX_OPTION_NUMBER}, found ${this.optionNumber}`);
     }
     this.#optionStart = this.#at;
-    this.#skip(length);
+    this.skip(length);
     return true;
   }
 
-  #readHeader(): void {
+  private readHeader(): void {
     const bytes = this.#bytes;
     this.hasHeader = this.#end >= HEADER_BYTES && bytes[0] >> 6 === VERSION;
     if (!this.hasHeader) throw new FormatError("expected a CoAP message of version 1");
@@ -303,21 +303,21 @@ export class MessageReader {
     }
   }
 
-  #rewind(): void {
+  private rewind(): void {
     this.#at = this.#tokenEnd;
     this.optionNumber = 0;
   }
 
-  #extended(nibble: number): number {
+  private extended(nibble: number): number {
     if (nibble < EXTENDED_8) return nibble;
     if (nibble === RESERVED_NIBBLE) throw new FormatError("expected an option delta or length, found the reserved 15");
     const at = this.#at;
-    this.#skip(nibble === EXTENDED_8 ? 1 : 2);
+    this.skip(nibble === EXTENDED_8 ? 1 : 2);
     if (nibble === EXTENDED_8) return this.#bytes[at] + EXTENDED_8_BASE;
     return ((this.#bytes[at] << 8) | this.#bytes[at + 1]) + EXTENDED_16_BASE;
   }
 
-  #skip(length: number): void {
+  private skip(length: number): void {
     if (this.#at + length > this.#end) throw cutShort();
     this.#at += length;
   }

@@ -36,9 +36,9 @@ export class Response {
    * client does not know (RFC 7252 section 5.4.1), FormatError on a reserved block size.
    */
   read(reader: MessageReader): void {
-    this.#clear();
+    this.clear();
     this.code = reader.code;
-    while (reader.nextOption()) this.#readOption(reader);
+    while (reader.nextOption()) this.readOption(reader);
     this.payload = reader.payload;
   }
 
@@ -55,7 +55,7 @@ export class Response {
     }
   }
 
-  #clear(): void {
+  private clear(): void {
     this.contentFormat = undefined;
     this.maxAge = undefined;
     this.size2 = undefined;
@@ -66,7 +66,7 @@ export class Response {
 
   // Of an option that may not be repeated, the first counts; a value of a length out of its range counts as an unknown
   // option, and so does the repetition of a critical one (RFC 7252 sections 5.4.3 and 5.4.5).
-  #readOption(reader: MessageReader): void {
+  private readOption(reader: MessageReader): void {
     switch (reader.optionNumber) {
       case OptionNumber.CONTENT_FORMAT:
         this.contentFormat ??= uintUpTo(MAX_CONTENT_FORMAT_BYTES, reader);

@@ -119,8 +119,8 @@ export class Transfer {
   nextMessage(): Message {
     this.#options.length = this.#commonOptions;
     this.#message.payload = NO_BYTES;
-    if (this.#receiveSize) this.#askForBlock(this.#receiveSize);
-    else this.#sendBody();
+    if (this.#receiveSize) this.askForBlock(this.#receiveSize);
+    else this.sendBody();
     return this.#message;
   }
 
@@ -130,8 +130,8 @@ export class Transfer {
    */
   receive(response: Response): Step {
     this.result.exchanges++;
-    if (this.#receiveSize) return this.#receiveNext(response, this.#receiveSize);
-    return this.#blockwise ? this.#receiveForBlock(response) : this.#receiveForBody(response);
+    if (this.#receiveSize) return this.receiveNext(response, this.#receiveSize);
+    return this.#blockwise ? this.receiveForBlock(response) : this.receiveForBody(response);
   }
 
   /**
@@ -142,62 +142,62 @@ export class Transfer {
     if (!isSuccess(code)) return false;
     if (this.#receiveSize) return block2 ? block2.number * block2.size < this.#received : code === Code.CONTINUE;
     // Sizes only become smaller, so numbers only become larger.
-    return this.#blockwise && block1 !== undefined && block1.number < this.#currentBlock().number;
+    return this.#blockwise && block1 !== undefined && block1.number < this.currentBlock().number;
   }
 
   // RFC 7959 section 2.7: no payload and no Block1.
-  #askForBlock(size: BlockSize): void {
-    this.#addOption(this.#block2, encodeBlock({ number: this.#received / size, more: false, size }));
+  private askForBlock(size: BlockSize): void {
+    this.addOption(this.#block2, encodeBlock({ number: this.#received / size, more: false, size }));
   }
 
-  #sendBody(): void {
+  private sendBody(): void {
     if (this.#blockwise) {
-      const block = this.#currentBlock();
-      this.#addOption(this.#block1, encodeBlock(block));
-      if (block.number === 0) this.#addOption(this.#size1, this.#payload.length);
+      const block = this.currentBlock();
+      this.addOption(this.#block1, encodeBlock(block));
+      if (block.number === 0) this.addOption(this.#size1, this.#payload.length);
     }
-    this.#message.payload = this.#blockwise ? this.#payload.subarray(this.#offset, this.#blockEnd()) : this.#payload;
+    this.#message.payload = this.#blockwise ? this.#payload.subarray(this.#offset, this.blockEnd()) : this.#payload;
     // Every message that the first block of the response may answer asks for its size: RFC 9148 appendix B.2 wants it
     // in the first one, figure 11 of RFC 7959 shows it in the last.
     if (this.#blockSize < MAX_BLOCK_SIZE) {
-      this.#addOption(this.#block2, encodeBlock({ number: 0, more: false, size: this.#blockSize }));
+      this.addOption(this.#block2, encodeBlock({ number: 0, more: false, size: this.#blockSize }));
     }
   }
 
-  #addOption(option: Option, value: number): void {
+  private addOption(option: Option, value: number): void {
     option.value = value;
     this.#options.push(option);
   }
 
-  #currentBlock(): Block {
+  private currentBlock(): Block {
     const size = this.#sendSize;
-    return { number: this.#offset / size, more: this.#blockEnd() < this.#payload.length, size };
+    return { number: this.#offset / size, more: this.blockEnd() < this.#payload.length, size };
   }
 
-  #blockEnd(): number {
+  private blockEnd(): number {
     return Math.min(this.#offset + this.#sendSize, this.#payload.length);
   }
 
   /** The response to a request body that went out in one message. */
-  #receiveForBody(response: Response): Step {
+  private receiveForBody(response: Response): Step {
     if (response.code === Code.CONTINUE) throw violation("a final response to a request without Block1", response);
-    if (this.#isTooLarge(response)) return this.#restartSmaller(response.block1!.size);
-    return this.#receiveFirst(response);
+    if (this.isTooLarge(response)) return this.restartSmaller(response.block1!.size);
+    return this.receiveFirst(response);
   }
 
   /** The response to one block of the request body (RFC 7959 section 2.5). */
-  #receiveForBlock(response: Response): Step {
-    if (response.code === Code.REQUEST_ENTITY_INCOMPLETE) return this.#restartIncomplete();
-    if (this.#isTooLarge(response)) return this.#restartSmaller(response.block1!.size);
-    if (!isSuccess(response.code)) return this.#receiveFirst(response);
-    const sent = this.#currentBlock();
-    this.#checkAcknowledgedBlock(response, sent);
-    if (sent.more && goesOn(response)) return this.#sendNext(response.block1);
+  private receiveForBlock(response: Response): Step {
+    if (response.code === Code.REQUEST_ENTITY_INCOMPLETE) return this.restartIncomplete();
+    if (this.isTooLarge(response)) return this.restartSmaller(response.block1!.size);
+    if (!isSuccess(response.code)) return this.receiveFirst(response);
+    const sent = this.currentBlock();
+    this.checkAcknowledgedBlock(response, sent);
+    if (sent.more && goesOn(response)) return this.sendNext(response.block1);
     if (response.code === Code.CONTINUE) throw violation("a final response to the last block", response);
-    return this.#receiveFirst(response);
+    return this.receiveFirst(response);
   }
 
-  #checkAcknowledgedBlock(response: Response, sent: Block): void {
+  private checkAcknowledgedBlock(response: Response, sent: Block): void {
     const { block1 } = response;
     if (!block1) return;
     if (block1.number !== sent.number) throw violation(`Block1 with number ${sent.number}`, response);
@@ -205,13 +205,13 @@ export class Transfer {
   }
 
   // Both sizes are powers of two, so what was sent is a whole number of the smaller blocks.
-  #sendNext(block1: Block | undefined): Step {
-    this.#offset = this.#blockEnd();
+  private sendNext(block1: Block | undefined): Step {
+    this.#offset = this.blockEnd();
     if (block1) this.#sendSize = block1.size;
     return "next";
   }
 
-  #restartIncomplete(): Step {
+  private restartIncomplete(): Step {
     if (this.#wasIncomplete) {
       throw new CoAPError("expected the server to take all blocks, got 4.08 Request Entity Incomplete twice");
     }
@@ -219,12 +219,12 @@ export class Transfer {
     return "restart";
   }
 
-  #isTooLarge({ code, block1 }: Response): boolean {
+  private isTooLarge({ code, block1 }: Response): boolean {
     if (code !== Code.REQUEST_ENTITY_TOO_LARGE || !block1 || this.#wasTooLarge) return false;
     return block1.size < this.#sendSize && block1.size < this.#payload.length;
   }
 
-  #restartSmaller(size: BlockSize): Step {
+  private restartSmaller(size: BlockSize): Step {
     this.#wasTooLarge = true;
     this.#blockwise = true;
     this.#sendSize = size;
@@ -232,48 +232,48 @@ export class Transfer {
   }
 
   /** The first or only block of the response body. */
-  #receiveFirst(response: Response): Step {
+  private receiveFirst(response: Response): Step {
     const { code, block2 } = response;
     this.result.code = code;
     this.result.contentFormat = response.contentFormat;
-    this.#takeMaxAge(response);
+    this.takeMaxAge(response);
     // An error's diagnostic payload is not worth further requests.
-    if (!isSuccess(code)) return this.#finish(response.payload.slice());
-    this.#checkSize(response);
+    if (!isSuccess(code)) return this.finish(response.payload.slice());
+    this.checkSize(response);
     if (block2 && block2.number !== 0) throw violation("Block2 with number 0", response);
     if (block2 && block2.size > this.#blockSize) {
       throw violation(`Block2 with a size of at most ${this.#blockSize}`, response);
     }
-    if (!block2?.more) return this.#finish(response.payload.slice());
-    this.#takeEtag(response);
-    return this.#takeBlock(response, block2);
+    if (!block2?.more) return this.finish(response.payload.slice());
+    this.takeEtag(response);
+    return this.takeBlock(response, block2);
   }
 
   /** A further block of the response body (RFC 7959 section 2.4). */
-  #receiveNext(response: Response, size: BlockSize): Step {
+  private receiveNext(response: Response, size: BlockSize): Step {
     const { code, block2 } = response;
-    if (!isSuccess(code)) return this.#receiveFirst(response);
+    if (!isSuccess(code)) return this.receiveFirst(response);
     if (code === Code.CONTINUE || !block2) throw violation("a block of the response body", response);
     if (block2.size > size) throw violation(`Block2 with a size of at most ${size}`, response);
     if (block2.number * block2.size !== this.#received) {
       throw violation(`Block2 with number ${this.#received / block2.size}`, response);
     }
-    this.#checkSameBody(response);
-    this.#checkSize(response);
-    this.#takeMaxAge(response);
-    return this.#takeBlock(response, block2);
+    this.checkSameBody(response);
+    this.checkSize(response);
+    this.takeMaxAge(response);
+    return this.takeBlock(response, block2);
   }
 
-  #checkSameBody(response: Response): void {
+  private checkSameBody(response: Response): void {
     const { contentFormat } = response;
     if (contentFormat !== undefined && contentFormat !== this.result.contentFormat) {
       throw violation(`Content-Format ${this.result.contentFormat} as in the first block`, response);
     }
-    if (!this.#isSameEtag(response)) throw violation("the same ETag as in the blocks before: ask again", response);
+    if (!this.isSameEtag(response)) throw violation("the same ETag as in the blocks before: ask again", response);
   }
 
   /** Before memory is taken: what has come, what the server says will come, and at least a byte more where M is set. */
-  #checkSize({ payload, block2, size2 }: Response): void {
+  private checkSize({ payload, block2, size2 }: Response): void {
     const least = this.#received + payload.length + (block2?.more ? 1 : 0);
     const total = Math.max(least, size2 ?? 0);
     if (total > this.#maxBody) {
@@ -281,18 +281,18 @@ export class Transfer {
     }
   }
 
-  #takeBlock(response: Response, { more, size }: Block): Step {
+  private takeBlock(response: Response, { more, size }: Block): Step {
     const { payload } = response;
     if (more && payload.length !== size) throw violation(`a payload of ${size} bytes`, response);
-    this.#reserve(this.#received + payload.length, response.size2);
+    this.reserve(this.#received + payload.length, response.size2);
     this.#body.set(payload, this.#received);
     this.#received += payload.length;
     this.#receiveSize = size;
-    return more ? "next" : this.#finish(this.#body.subarray(0, this.#received));
+    return more ? "next" : this.finish(this.#body.subarray(0, this.#received));
   }
 
   /** Makes room for `length` bytes of body and, where `size2` is given, for the rest at once. */
-  #reserve(length: number, size2: number | undefined): void {
+  private reserve(length: number, size2: number | undefined): void {
     if (length <= this.#body.length) return;
     const wanted = Math.max(length, size2 ?? 2 * length);
     const body = new Uint8Array(Math.min(wanted, this.#maxBody));
@@ -300,23 +300,23 @@ export class Transfer {
     this.#body = body;
   }
 
-  #takeMaxAge({ maxAge }: Response): void {
+  private takeMaxAge({ maxAge }: Response): void {
     if (maxAge !== undefined) this.result.maxAge = maxAge;
   }
 
-  #takeEtag({ etag }: Response): void {
+  private takeEtag({ etag }: Response): void {
     this.#etagLength = etag?.length ?? 0;
     if (etag) this.#etag.set(etag);
   }
 
-  #isSameEtag({ etag }: Response): boolean {
+  private isSameEtag({ etag }: Response): boolean {
     if (!etag) return true;
     if (this.#etagLength !== etag.length) return false;
     for (let at = 0; at < etag.length; at++) if (etag[at] !== this.#etag[at]) return false;
     return true;
   }
 
-  #finish(payload: Uint8Array): Step {
+  private finish(payload: Uint8Array): Step {
     this.result.payload = payload;
     return "done";
   }

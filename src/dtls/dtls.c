@@ -149,6 +149,11 @@ static int64_t seconds_of(const mbedtls_x509_time *t)
     return ((days * 24 + t->hour) * 60 + t->min) * 60 + t->sec;
 }
 
+static int ascii_lower(int c)
+{
+    return c >= 'A' && c <= 'Z' ? c + 32 : c;
+}
+
 /* Whether the certificate carries the address among the iPAddress names of its subjectAltName. */
 static int has_address(const mbedtls_x509_crt *certificate, const uint8_t *address, size_t length)
 {
@@ -159,6 +164,30 @@ static int has_address(const mbedtls_x509_crt *certificate, const uint8_t *addre
         if (tag == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_IP_ADDRESS) && name->buf.len == length &&
             memcmp(name->buf.p, address, length) == 0) {
             return 1;
+        }
+    }
+    return 0;
+}
+
+/*
+ * Whether the certificate carries the name among the dNSName names of its subjectAltName, as it is. RFC 7925 section
+ * 4.4.1 has neither names in the subject nor wildcards, both of which the library accepts.
+ */
+static int has_name(const mbedtls_x509_crt *certificate, const char *wanted)
+{
+    const mbedtls_x509_sequence *name;
+    size_t length = strlen(wanted);
+
+    for (name = &certificate->subject_alt_names; name != NULL; name = name->next) {
+        int tag = name->buf.tag & (MBEDTLS_ASN1_TAG_CLASS_MASK | MBEDTLS_ASN1_TAG_VALUE_MASK);
+        if (tag == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_DNS_NAME) && name->buf.len == length) {
+            size_t i = 0;
+            while (i < length && ascii_lower(name->buf.p[i]) == ascii_lower((unsigned char) wanted[i])) {
+                i++;
+            }
+            if (i == length) {
+                return 1;
+            }
         }
     }
     return 0;
@@ -180,6 +209,10 @@ int torpor_dtls_verify(void *context, mbedtls_x509_crt *certificate, int depth, 
         }
     }
     if (depth == 0 && d->address_length > 0 && !has_address(certificate, d->address, d->address_length)) {
+        *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+    }
+    if (depth == 0 && d->address_length == 0 && d->ssl.MBEDTLS_PRIVATE(hostname) != NULL &&
+        !has_name(certificate, d->ssl.MBEDTLS_PRIVATE(hostname))) {
         *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
     }
 #if defined(TORPOR_SERVER)
@@ -242,6 +275,9 @@ static int on_get_timer(void *context)
 
     if (d->timer_final == TORPOR_DTLS_NEVER) {
         return -1;
+    }
+    if (d->in != NULL) {
+        return 0; /* what has come counts, even where the timer is over: the library would drop it */
     }
     return d->now >= d->timer_final ? 2 : d->now >= d->timer_intermediate ? 1 : 0;
 }
@@ -523,6 +559,9 @@ int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const ui
     mbedtls_ssl_session_init(&loaded);
     if (length > 0) {
         ret = load_session(&loaded, session, length);
+        if (ret != 0 && ret != TORPOR_DTLS_ERR_BUILD && ret != TORPOR_DTLS_ERR_FORMAT) {
+            fail_by(d, ret);
+        }
     }
     if (ret == 0) {
         ret = start_client(d, now, unix_time, length > 0 ? &loaded : NULL);

@@ -76,6 +76,16 @@ const VERIFY_FLAGS: readonly (readonly [number, string])[] = [
   [0x10000, "its key is too short or of a kind that is not allowed"],
 ];
 
+/** Errors of mbedTLS that a server brings about, as positive numbers; the rest is for people who read its headers. */
+const PROTOCOL_ERRORS: Readonly<Record<number, string>> = {
+  30720: "no cipher suite in common",
+  30848: "the server closed the connection",
+  29184: "the server sent a record that makes no sense",
+  29440: "the server sent a message that cannot be decoded",
+  30464: "the server sent a message out of turn",
+  26112: "the server chose what was not offered",
+};
+
 /** What becomes of an association. */
 export const EngineState = { IDLE: 0, HANDSHAKE: 1, OPEN: 2, CLOSED: 3, FAILED: 4 } as const;
 
@@ -207,6 +217,9 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
     if (error === ERROR_FORMAT) {
       throw new DTLSError("no trust anchor: a server cannot be verified");
     }
+    if (error < 0 && this.state === EngineState.IDLE) {
+      throw new DTLSError(`the handshake cannot begin (error ${hex(error)})`);
+    }
     return true;
   }
 
@@ -289,7 +302,9 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
       case FAILURE_MEMORY:
         return new DTLSError("no memory left for DTLS");
       default:
-        return new DTLSError(`the DTLS handshake failed (mbedTLS error ${hex(-detail)})`);
+        return new DTLSError(
+          `the DTLS handshake failed: ${PROTOCOL_ERRORS[detail] ?? "the server does not keep to the protocol"} (mbedTLS error ${hex(-detail)})`,
+        );
     }
   }
 

@@ -14,8 +14,9 @@
 #error "Torpor needs MBEDTLS_SSL_KEEP_PEER_CERTIFICATE off (ESP-IDF: CONFIG_MBEDTLS_SSL_PROTO_TLS1_3=n, which selects it): with it a saved session does not fit its slot"
 #endif
 #if !defined(MBEDTLS_SSL_PROTO_DTLS) || !defined(MBEDTLS_SSL_DTLS_CONNECTION_ID) || \
-    !defined(MBEDTLS_SSL_CONTEXT_SERIALIZATION) || !defined(MBEDTLS_SSL_RENEGOTIATION)
-#error "Torpor needs mbedTLS with DTLS, connection IDs, context serialization and renegotiation (see src/dtls/mbedtls/config.h)"
+    !defined(MBEDTLS_SSL_CONTEXT_SERIALIZATION) || !defined(MBEDTLS_SSL_RENEGOTIATION) || \
+    !defined(MBEDTLS_SSL_SESSION_TICKETS)
+#error "Torpor needs mbedTLS with DTLS, connection IDs, context serialization, tickets and renegotiation (see src/dtls/mbedtls/config.h)"
 #endif
 
 /* Own certificates, key and trust anchors. */

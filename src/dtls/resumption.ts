@@ -45,14 +45,15 @@ export class ResumptionMemory {
 
   /** What to ask this server for; "session" where nothing is known, or the note is older than a week. */
   wayTo(peer: Peer): ResumptionWay {
-    const entries = this.#read();
+    const entries = this.read();
     const at = find(entries, peer);
     if (at < 0) {
       return "session";
     }
     const when = readUint(entries, at + WHEN, 4);
-    const now = this.#seconds();
-    if (when !== 0 && now !== 0 && (now < when || now - when > FORGET_AFTER)) {
+    const now = this.seconds();
+    // A note from a time without a clock ends as soon as there is one: its age cannot be known.
+    if (now !== 0 && (now < when || now - when > FORGET_AFTER)) {
       return "session";
     }
     return WAYS[entries[at + WAY]!] ?? "session";
@@ -63,19 +64,19 @@ export class ResumptionMemory {
     if (this.wayTo(peer) === way) {
       return;
     }
-    const old = this.#read();
+    const old = this.read();
     const at = find(old, peer);
     const rest = at < 0 ? old : joinBytes(old.subarray(0, at), old.subarray(at + ENTRY_BYTES));
     const entry = new Uint8Array(ENTRY_BYTES);
     entry.set(parseAddress(peer.address));
     writeUint(entry, PORT, 2, peer.port);
     entry[WAY] = WAYS.indexOf(way);
-    writeUint(entry, WHEN, 4, this.#seconds());
+    writeUint(entry, WHEN, 4, this.seconds());
     this.#store.write(KEY, joinBytes(entry, rest.subarray(0, (ENTRIES_MAX - 1) * ENTRY_BYTES)));
   }
 
   /** The stored entries; a value of another length is ignored. */
-  #read(): Uint8Array {
+  private read(): Uint8Array {
     const stored = this.#store.read(KEY);
     return stored !== undefined &&
       stored.byteLength % ENTRY_BYTES === 0 &&
@@ -84,7 +85,7 @@ export class ResumptionMemory {
       : new Uint8Array();
   }
 
-  #seconds(): number {
+  private seconds(): number {
     return Math.floor((this.#clock.time ?? 0) / 1000);
   }
 }

@@ -1,4 +1,6 @@
 /* The server role of the DTLS engine: see server.h. */
+#if defined(TORPOR_SERVER) /* never on a device, whose build may take every file of the folder */
+
 #include "internal.h"
 #include "server.h"
 
@@ -178,3 +180,5 @@ int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size
     }
     return (int) d->peer_certificate_length;
 }
+
+#endif

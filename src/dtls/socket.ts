@@ -19,7 +19,7 @@ import type { Clock, MessageSocket, SocketCallbacks, Timer, TimerId, UDP, UDPCon
 import { type KeyId, sha256 } from "../pki/key.js";
 import { formatAddress, parseAddress } from "../session/address.js";
 import type { Peer, SessionTable, StoredSession } from "../session/table.js";
-import { DTLSError, Engine, EngineState } from "./engine.js";
+import { DTLSError, Engine, EngineState, type ResumableSession, type SessionKind } from "./engine.js";
 import type { ResumptionMemory, ResumptionWay } from "./resumption.js";
 
 /** What the client trusts and who it is. */
@@ -92,6 +92,11 @@ const BINDING_BYTES = 8;
 const CHANGE_CIPHER_SPEC = 20;
 const HANDSHAKE = 22;
 
+/** Bytes and milliseconds, where nothing else is told: those of dtls.h. */
+const MTU = 1232;
+const HANDSHAKE_TIMER = 9000;
+const PATIENCE = 60000;
+
 const isAddress = (host: string): boolean => host.includes(":") || /^[0-9.]+$/.test(host);
 
 export class DTLSSocket implements MessageSocket {
@@ -106,11 +111,16 @@ export class DTLSSocket implements MessageSocket {
   #opened = false;
   /** The session that the running handshake tries to resume. */
   #attempt: StoredSession | undefined;
+  /** The kind of the session whose resumption failed before the running handshake, which is a full one. */
+  #refused: SessionKind | undefined;
+  /** Whether a server that lets no resumption through is learned from: not from mere silence. */
+  #isRefusal = false;
+  /** When the whole connecting must be over, in ticks. */
+  readonly #deadline: number;
   #way: ResumptionWay | "none";
-  /** Datagrams that this attempt has brought; none at all means that nobody is there. */
-  #answered = false;
   /** A datagram went out since the last one came in. */
   #waiting = false;
+  #unsent = false;
   /** Messages read so far: how `onReadable` knows whether anybody reads. */
   #reads = 0;
 
@@ -124,18 +134,19 @@ export class DTLSSocket implements MessageSocket {
     this.#report = options.report ?? new AssociationReport();
     this.#way = options.resume ?? options.memory?.wayTo(this.#peer) ?? "session";
     const { io, ...rest } = options.socket;
-    this.#outgoing = new Uint8Array(options.secure.mtu ?? 1232);
-    this.#attempt = this.#resumable();
-    this.#engine = this.#newEngine();
+    this.#outgoing = new Uint8Array(options.secure.mtu ?? MTU);
+    this.#deadline = options.clock.ticks + (options.secure.patience ?? PATIENCE);
+    this.#attempt = this.resumable();
+    this.#engine = this.newEngine();
     try {
       this.#udp = new io({
         ...rest,
-        onReadable: (count) => this.#onDatagrams(count),
-        onError: (error) => this.#fail(error),
+        onReadable: (count) => this.onDatagrams(count),
+        onError: (error) => this.fail(error),
       });
-      this.#start();
+      this.start();
     } catch (error) {
-      this.#release();
+      this.release();
       throw error;
     }
   }
@@ -145,7 +156,7 @@ export class DTLSSocket implements MessageSocket {
       throw new DTLSError("the DTLS socket is not open");
     }
     this.#engine.write(message);
-    this.#flush(this.#engine);
+    this.flush(this.#engine);
   }
 
   read(buffer: Uint8Array): number | undefined {
@@ -162,14 +173,14 @@ export class DTLSSocket implements MessageSocket {
     const engine = this.#engine;
     if (engine !== undefined && engine.state === EngineState.OPEN) {
       engine.close();
-      this.#flush(engine);
+      this.flush(engine);
     }
-    this.#release();
+    this.release();
   }
 
   // ---- set up ----
 
-  #newEngine(): Engine {
+  private newEngine(): Engine {
     const { secure, host = this.#options.address } = this.#options;
     const engine = new Engine();
     try {
@@ -183,9 +194,11 @@ export class DTLSSocket implements MessageSocket {
       } else {
         engine.serverName(host);
       }
-      engine.mtu = secure.mtu ?? 1232;
-      engine.timers(secure.handshakeTimer ?? 9000, secure.patience ?? 60000);
-      if (this.#attempt !== undefined ? this.#attempt.kind === "ticket" : this.#way === "ticket") {
+      engine.mtu = secure.mtu ?? MTU;
+      // An attempt to resume may take half of the time: something on the path may swallow just that hello.
+      const left = Math.max(1, this.#deadline - this.#options.clock.ticks);
+      engine.timers(secure.handshakeTimer ?? HANDSHAKE_TIMER, this.#attempt === undefined ? left : Math.ceil(left / 2));
+      if (this.#way === "ticket" || this.#attempt?.kind === "ticket") {
         engine.offerTickets();
       }
     } catch (error) {
@@ -195,23 +208,23 @@ export class DTLSSocket implements MessageSocket {
     return engine;
   }
 
-  #start(): void {
+  private start(): void {
     const { clock, sessions } = this.#options;
     const unixTime = Math.floor((clock.time ?? 0) / 1000);
     const data = this.#attempt?.data.subarray(BINDING_BYTES);
     if (!this.#engine!.start(clock.ticks, unixTime, data)) {
       sessions?.remove(this.#peer);
-      this.#note("the saved session is of another build: dropped");
+      this.note("the saved session is of another build: dropped");
       this.#attempt = undefined;
       this.#engine!.start(clock.ticks, unixTime);
     }
-    this.#advance();
+    this.advance();
   }
 
   // ---- the session table ----
 
   /** What a session rests on besides the client's certificate: the server's name and the trust anchors. */
-  #binding(): Uint8Array {
+  private binding(): Uint8Array {
     const { secure, host = this.#options.address } = this.#options;
     const parts: Uint8Array[] = [];
     for (const anchor of secure.trustAnchors) {
@@ -228,7 +241,7 @@ export class DTLSSocket implements MessageSocket {
    * The session to try. One that rests on another certificate, name or trust anchor is not used; it gives way to the
    * next one of this server. Until then it stays: a wrong option must not cost a session.
    */
-  #resumable(): StoredSession | undefined {
+  private resumable(): StoredSession | undefined {
     const { sessions, secure } = this.#options;
     if (sessions === undefined || this.#way === "none") {
       return undefined;
@@ -241,41 +254,41 @@ export class DTLSSocket implements MessageSocket {
     if (
       own === undefined ||
       !sameBytes(stored.clientCertHash, sha256(own)) ||
-      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.#binding())
+      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.binding())
     ) {
-      this.#note("the saved session rests on another certificate, server name or trust anchor: not used");
+      this.note("the saved session rests on another certificate, server name or trust anchor: not used");
       return undefined;
     }
-    return stored.kind === this.#way ? stored : undefined;
+    // A server that refused a session id once is asked for a ticket too, and may still know the id it gave since then.
+    const isAsked = stored.kind === this.#way || (this.#way === "ticket" && this.#options.resume === undefined);
+    return isAsked ? stored : undefined;
   }
 
-  /** Keeps the session for the next wake, if it is of the kind that was asked for. */
-  #keep(engine: Engine): void {
+  /** Keeps a session for the next wake. */
+  private keep(session: ResumableSession, protocol: Engine["protocol"]): void {
     const { sessions, secure } = this.#options;
-    const session = engine.session;
     const own = secure.certificates[0];
-    if (sessions === undefined || own === undefined || session?.kind !== this.#way) {
+    if (sessions === undefined || own === undefined) {
       return;
     }
     try {
       sessions.insert({
         peer: this.#peer,
         kind: session.kind,
-        data: joinBytes(this.#binding(), session.data),
+        data: joinBytes(this.binding(), session.data),
         clientCertHash: sha256(own),
         clientCert: own,
-        protocol: engine.protocol,
+        protocol,
         lifetime: session.lifetime,
       });
     } catch (error) {
-      // Too long for its slot: the next wake makes a full handshake, and need not ask for what cannot be kept.
-      this.#note(`the session by ${session.kind} cannot be kept: ${(error as Error).message}`);
-      this.#learn("full");
+      // Too long for its slot, or storage refuses: the next wake makes a full handshake. That is no fault of the server.
+      this.note(`the session by ${session.kind} cannot be kept: ${(error as Error).message}`);
     }
   }
 
   /** Remembers that the server did not do what was asked of it. An override by `resume` is no experience. */
-  #learn(way: ResumptionWay): void {
+  private learn(way: ResumptionWay): void {
     if (this.#options.resume !== undefined) {
       return;
     }
@@ -283,52 +296,63 @@ export class DTLSSocket implements MessageSocket {
     try {
       this.#options.memory?.note(this.#peer, way);
     } catch (error) {
-      this.#note(`cannot remember how the server resumes: ${(error as Error).message}`);
+      this.note(`cannot remember how the server resumes: ${(error as Error).message}`);
     }
   }
 
-  #note(sentence: string): void {
+  private note(sentence: string): void {
     this.#report.notes.push(sentence);
   }
 
   // ---- running ----
 
-  #onDatagrams(count: number): void {
+  private onDatagrams(count: number): void {
     for (; count > 0 && this.#udp !== undefined; count--) {
       const datagram = this.#udp.read();
       if (datagram === undefined) {
         return;
       }
-      if (datagram.address === this.#peer.address && datagram.port === this.#peer.port) {
-        this.#receive(datagram);
+      if (datagram.port === this.#peer.port && this.isPeer(datagram.address)) {
+        this.receive(datagram);
       }
     }
   }
 
-  #receive(datagram: ArrayBuffer): void {
+  /** Some systems spell an IPv6 address in their own way. */
+  private isPeer(address: string): boolean {
+    if (address === this.#peer.address) {
+      return true;
+    }
+    try {
+      return formatAddress(parseAddress(address)) === this.#peer.address;
+    } catch {
+      return false;
+    }
+  }
+
+  private receive(datagram: ArrayBuffer): void {
     const engine = this.#engine;
     if (engine === undefined) {
       return;
     }
-    this.#answered = true;
-    this.#count(new Uint8Array(datagram, 0, datagram.byteLength < 1 ? 0 : 1)[0], datagram.byteLength, "In");
+    this.count(new Uint8Array(datagram, 0, datagram.byteLength < 1 ? 0 : 1)[0], datagram.byteLength, "In");
     if (this.#waiting && !this.#opened) {
       this.#report.roundTrips++;
     }
     this.#waiting = false;
     engine.receive(this.#options.clock.ticks, datagram);
-    this.#advance();
+    this.advance();
   }
 
   /** After anything that moved the engine: sends what it has, sets the timer, and tells what came of it. */
-  #advance(): void {
+  private advance(): void {
     const engine = this.#engine;
     if (engine === undefined) {
       return;
     }
-    this.#flush(engine);
+    this.flush(engine);
     if (engine.state === EngineState.OPEN && !this.#opened) {
-      this.#onOpen(engine);
+      this.onOpen(engine);
     }
     // Callbacks may close this socket: what is left to do is then nothing.
     while (this.#engine === engine && engine.readable > 0) {
@@ -341,37 +365,49 @@ export class DTLSSocket implements MessageSocket {
     if (this.#engine !== engine) {
       return;
     }
-    this.#flush(engine);
+    this.flush(engine);
     if (engine.state === EngineState.FAILED) {
-      this.#onFailed(engine.failure);
+      this.onFailed(engine.failure);
     } else if (engine.state === EngineState.CLOSED) {
-      this.#fail(new DTLSError("the server closed the association"));
+      this.fail(new DTLSError("the server closed the association"));
     } else {
-      this.#setTimer(engine.deadline);
+      this.setTimer(engine.deadline);
     }
   }
 
-  #flush(engine: Engine): void {
+  private flush(engine: Engine): void {
     for (;;) {
       const length = engine.take(this.#outgoing);
       if (length === 0) {
         return;
       }
       const datagram = this.#outgoing.subarray(0, length);
-      this.#count(datagram[0], length, "Out");
+      this.count(datagram[0], length, "Out");
       this.#waiting = true;
-      this.#udp?.write(datagram, this.#peer.address, this.#peer.port);
+      this.send(datagram);
     }
   }
 
-  #count(contentType: number | undefined, length: number, direction: "Out" | "In"): void {
+  /** A datagram that does not get out is lost, as others are; what waits for its answer sends it again. */
+  private send(datagram: Uint8Array): void {
+    try {
+      this.#udp?.write(datagram, this.#peer.address, this.#peer.port);
+    } catch (error) {
+      if (!this.#unsent) {
+        this.#unsent = true;
+        this.note(`a datagram could not be sent: ${(error as Error).message}`);
+      }
+    }
+  }
+
+  private count(contentType: number | undefined, length: number, direction: "Out" | "In"): void {
     const isHandshake = !this.#opened || contentType === HANDSHAKE || contentType === CHANGE_CIPHER_SPEC;
     const traffic = isHandshake ? this.#report.handshake : this.#report.application;
     traffic[`bytes${direction}`] += length;
     traffic[`datagrams${direction}`]++;
   }
 
-  #setTimer(deadline: number | undefined): void {
+  private setTimer(deadline: number | undefined): void {
     const { timer, clock } = this.#options;
     if (this.#timer !== undefined) {
       timer.clear(this.#timer);
@@ -385,12 +421,12 @@ export class DTLSSocket implements MessageSocket {
   readonly #onTimer = (): void => {
     this.#timer = undefined;
     this.#engine?.elapse(this.#options.clock.ticks);
-    this.#advance();
+    this.advance();
   };
 
   // ---- how a handshake ends ----
 
-  #onOpen(engine: Engine): void {
+  private onOpen(engine: Engine): void {
     const report = this.#report;
     const attempt = this.#attempt;
     this.#opened = true;
@@ -398,66 +434,102 @@ export class DTLSSocket implements MessageSocket {
     report.protocol = engine.protocol;
     report.cipherSuite = engine.cipherSuite;
     report.timeChecked = engine.resumed ? undefined : engine.timeChecked;
-    if (attempt === undefined) {
-      this.#onFull(engine);
-    } else if (engine.resumed) {
-      // A session id stays as it is, and so does its age; a server may have sent a new ticket.
-      if (attempt.kind === "ticket") {
-        this.#keep(engine);
-      }
-    } else {
-      this.#note(`the server did not resume by ${attempt.kind} and made a full handshake`);
-      this.#options.sessions?.remove(this.#peer);
-      this.#learn(attempt.kind === "session" ? "ticket" : "full");
-    }
+    this.settleSession(engine, attempt);
     this.#attempt = undefined;
     this.#options.onWritable?.();
   }
 
-  #onFull(engine: Engine): void {
-    if (this.#way === "session" || this.#way === "ticket") {
-      if (engine.session?.kind === this.#way) {
-        this.#keep(engine);
-      } else {
-        this.#note(`the server gave no ${this.#way === "session" ? "session id" : "ticket"}`);
-        this.#learn(this.#way === "session" ? "ticket" : "full");
+  /** What becomes of the table and of what is remembered, once a handshake has succeeded. */
+  private settleSession(engine: Engine, attempt: StoredSession | undefined): void {
+    if (this.#way === "none") {
+      return;
+    }
+    if (attempt !== undefined && engine.resumed) {
+      this.settleResumed(engine, attempt);
+      return;
+    }
+    const refused = attempt?.kind ?? this.#refused;
+    if (attempt !== undefined) {
+      this.note(`the server did not resume by ${attempt.kind} and made a full handshake`);
+    }
+    if (refused !== undefined) {
+      this.#options.sessions?.remove(this.#peer);
+    }
+    const session = engine.session;
+    const isWanted = session !== undefined && (session.kind === this.#way || this.#options.resume === undefined);
+    if (isWanted && this.#way !== "full" && this.#refused !== "ticket") {
+      this.keep(session, engine.protocol);
+    }
+    this.learnFrom(attempt !== undefined || this.#isRefusal ? refused : undefined, session?.kind);
+  }
+
+  /** A session keeps its age when it is used; a new ticket in place of a used one is a new session. */
+  private settleResumed(engine: Engine, attempt: StoredSession): void {
+    const session = engine.session;
+    if (
+      attempt.kind === "ticket" &&
+      session?.kind === "ticket" &&
+      !sameBytes(session.data, attempt.data.subarray(BINDING_BYTES))
+    ) {
+      this.keep(session, engine.protocol);
+    }
+    this.learn(attempt.kind);
+  }
+
+  /**
+   * What a full handshake tells: a server that refused a session id is asked for a ticket from then on, and one that
+   * refused a ticket, or gave none, for nothing. One that gave nothing to resume by is asked for the next thing.
+   */
+  private learnFrom(refused: SessionKind | undefined, given: SessionKind | undefined): void {
+    if (refused === "ticket" || (this.#way === "ticket" && given !== "ticket")) {
+      this.note(refused === "ticket" ? "tickets do not work with this server" : "the server gave no ticket");
+      this.learn("full");
+    } else if (refused === "session" || (this.#way === "session" && given === undefined)) {
+      if (refused === undefined) {
+        this.note("the server gave no session id");
       }
+      this.learn("ticket");
     }
   }
 
   /**
-   * A resumption that failed is dropped, and one full handshake follows. Where nothing at all came back the server is
-   * not there: its session stays, for it may be as good as before.
+   * A resumption that failed is followed by one full handshake, within the same patience. The session stays until that
+   * has succeeded: an alert may be forged, and a server that does not answer at all may only be away.
    */
-  #onFailed(failure: TorporError): void {
+  private onFailed(failure: TorporError): void {
     const attempt = this.#attempt;
-    if (attempt === undefined || this.#opened || !this.#answered) {
-      this.#fail(failure);
+    if (attempt === undefined || this.#opened) {
+      this.fail(failure instanceof TimeoutError && !this.#opened ? this.silence() : failure);
       return;
     }
-    this.#note(`resuming by ${attempt.kind} failed (${failure.message}): dropped, and a full handshake made`);
-    this.#options.sessions?.remove(this.#peer);
-    if (!(failure instanceof TimeoutError)) {
-      this.#learn(attempt.kind === "session" ? "ticket" : "full");
-    }
+    this.note(`resuming by ${attempt.kind} failed: ${failure.message}`);
+    this.#refused = attempt.kind;
+    this.#isRefusal = !(failure instanceof TimeoutError);
     this.#attempt = undefined;
-    this.#answered = false;
+    this.#waiting = false;
     this.#engine?.free();
     this.#engine = undefined;
     try {
-      this.#engine = this.#newEngine();
-      this.#start();
+      this.#engine = this.newEngine();
+      this.start();
     } catch (error) {
-      this.#fail(error as Error);
+      this.fail(error as Error);
     }
   }
 
-  #fail(error: Error): void {
-    this.#release();
+  private silence(): TimeoutError {
+    const seconds = (this.#options.secure.patience ?? PATIENCE) / 1000;
+    return new TimeoutError(
+      `the server did not finish the DTLS handshake within ${seconds} s: is it there, and does it speak DTLS 1.2?`,
+    );
+  }
+
+  private fail(error: Error): void {
+    this.release();
     this.#options.onError?.(error);
   }
 
-  #release(): void {
+  private release(): void {
     if (this.#timer !== undefined) {
       this.#options.timer.clear(this.#timer);
       this.#timer = undefined;

@@ -8,10 +8,11 @@
  */
 
 import { joinBytes, readUint, sameBytes, writeUint } from "../bytes.js";
-import { FormatError, TorporError } from "../errors.js";
+import { Engine } from "../dtls/engine.js";
+import { FormatError, LimitError, TorporError } from "../errors.js";
 import type { KeyValueStore } from "../io.js";
 import { parseCertificate } from "../pki/certificate.js";
-import { destroyKey, generateKey, KEY_FIRST, type KeyId, keyExists, publicKey, sha256 } from "../pki/key.js";
+import { destroyKey, generateKey, KEY_FIRST, KEY_LAST, type KeyId, publicKey, sha256 } from "../pki/key.js";
 
 /** A key and the certificates that go with it: the device's own, then those above it, DER. */
 export interface Identity {
@@ -37,12 +38,20 @@ const FIRST_AT = 13;
 const IDENTITY = "identity";
 const TRUST = "trust";
 
-/** Two numbers take turns: the one in use, and the one for the next key. */
-const KEYS: readonly KeyId[] = [KEY_FIRST, KEY_FIRST + 1];
+const CERTIFICATES_MAX = 16;
+const CERTIFICATE_BYTES_MAX = 0xffff;
 
 function encodeRecord(key: KeyId, certificates: readonly Uint8Array[]): Uint8Array {
   const parts: Uint8Array[] = [];
+  if (certificates.length > CERTIFICATES_MAX) {
+    throw new LimitError(`expected at most ${CERTIFICATES_MAX} certificates to keep, got ${certificates.length}`);
+  }
   for (const certificate of certificates) {
+    if (certificate.length > CERTIFICATE_BYTES_MAX) {
+      throw new LimitError(
+        `expected a certificate of at most ${CERTIFICATE_BYTES_MAX} bytes, got ${certificate.length}`,
+      );
+    }
     const length = new Uint8Array(2);
     writeUint(length, 0, 2, certificate.length);
     parts.push(length, certificate);
@@ -81,6 +90,29 @@ function decodeRecord(name: string, record: Uint8Array): Identity {
   return { key: readUint(record, KEY_AT, 4), certificates };
 }
 
+/** Whether the TLS library can use the certificate as a trust anchor; some have keys that it was built without. */
+function isUsableAnchor(certificate: Uint8Array): boolean {
+  const engine = new Engine();
+  try {
+    engine.trust(certificate);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    engine.free();
+  }
+}
+
+/** Throws where the TLS library cannot use the key with these certificates. */
+function checkUsable({ key, certificates }: Identity): void {
+  const engine = new Engine();
+  try {
+    engine.identity(key, certificates);
+  } finally {
+    engine.free();
+  }
+}
+
 export class IdentityStore {
   readonly #store: KeyValueStore;
 
@@ -90,7 +122,8 @@ export class IdentityStore {
 
   /**
    * The enrolled identity; undefined before the first enrolment.
-   * @throws FormatError where the record is corrupt; IdentityError where its key is gone.
+   * @throws FormatError where the record is corrupt; IdentityError where its key is gone, corrupt or another one. The
+   * device can then enrol again with its factory identity.
    */
   get current(): Identity | undefined {
     const record = this.#store.read(IDENTITY);
@@ -98,12 +131,17 @@ export class IdentityStore {
       return undefined;
     }
     const identity = decodeRecord(IDENTITY, new Uint8Array(record));
-    if (!keyExists(identity.key)) {
-      throw new IdentityError(
-        "the key of the enrolled certificate is missing or corrupt in storage: enrol again with the factory identity",
-      );
+    const { publicKey: expected } = parseCertificate(identity.certificates[0]!);
+    try {
+      if (sameBytes(expected, publicKey(identity.key))) {
+        return identity;
+      }
+    } catch {
+      // No key, or one that cannot be read: the same to the device as a wrong one.
     }
-    return identity;
+    throw new IdentityError(
+      "the key of the enrolled certificate is missing or corrupt in storage: enrol again with the factory identity",
+    );
   }
 
   /** Trust anchors from the EST server, DER; undefined before they were fetched. @throws FormatError: corrupt. */
@@ -112,48 +150,86 @@ export class IdentityStore {
     return record === undefined ? undefined : decodeRecord(TRUST, new Uint8Array(record)).certificates;
   }
 
-  /** Keeps trust anchors in place of those before, by one write. */
-  setTrustAnchors(anchors: readonly Uint8Array[]): void {
-    const record = encodeRecord(0, anchors);
+  /**
+   * Keeps trust anchors in place of those before, by one write; those that the TLS library cannot use are left out.
+   * @returns how many were left out.
+   * @throws IdentityError where none can be used.
+   */
+  setTrustAnchors(anchors: readonly Uint8Array[]): number {
+    const usable = anchors.filter(isUsableAnchor);
+    if (usable.length === 0) {
+      throw new IdentityError("none of the server's CA certificates can be used: expected keys on P-256 or P-384");
+    }
+    const record = encodeRecord(0, usable);
     const old = this.#store.read(TRUST);
     if (old === undefined || !sameBytes(new Uint8Array(old), record)) {
       this.#store.write(TRUST, record);
     }
+    return anchors.length - usable.length;
   }
 
   /**
-   * A new key, for a request. The number that is not in use is taken; a key that an earlier wake left there, cut off
-   * before it got a certificate, is erased: there is never more than one.
+   * A new key, for a request. It takes the first number that is not in use; a key that an earlier wake left there, cut
+   * off before it got a certificate, is erased. A number whose key cannot be erased (a corrupt one) is passed over.
    * @throws KeyError where storage refuses.
    */
   prepareKey(bits: 256 | 384 = 256): KeyId {
-    const record = this.#store.read(IDENTITY);
-    const used = record === undefined ? undefined : decodeRecord(IDENTITY, new Uint8Array(record)).key;
-    const free = KEYS[0] === used ? KEYS[1]! : KEYS[0]!;
-    destroyKey(free);
-    return generateKey(free, bits);
+    const used = this.keyInUse;
+    for (let key = KEY_FIRST; key < KEY_LAST; key++) {
+      if (key !== used) {
+        try {
+          destroyKey(key);
+        } catch {
+          continue;
+        }
+        return generateKey(key, bits);
+      }
+    }
+    return generateKey(KEY_LAST, bits);
   }
 
   /**
-   * Makes `key` and its certificate the device's identity: checks that they belong together, writes one record, and
-   * then erases the key before. Where it throws nothing has changed.
-   * @throws IdentityError where the first certificate is for another key; what the store throws.
+   * Makes `key` and its certificate the device's identity: checks that they belong together and that the TLS library
+   * can use them, writes one record, and then erases the key before. Where it throws nothing has changed.
+   * @param time seconds since 1970; 0 where it is not known
+   * @throws IdentityError where the first certificate is for another key or has expired; CertificateError or DTLSError
+   * where the TLS library cannot use it; LimitError; what the store throws.
    */
-  commit(key: KeyId, certificates: readonly Uint8Array[]): void {
+  commit(key: KeyId, certificates: readonly Uint8Array[], time: number): void {
     const own = certificates[0];
     if (own === undefined || !sameBytes(parseCertificate(own).publicKey, publicKey(key))) {
       throw new IdentityError("the issued certificate is for another key than the device's: refused");
     }
+    if (time !== 0 && parseCertificate(own).notAfter < time) {
+      throw new IdentityError("the issued certificate has expired already: refused");
+    }
+    checkUsable({ key, certificates });
+    const before = this.keyInUse;
     this.#store.write(IDENTITY, encodeRecord(key, certificates));
-    for (const other of KEYS) {
-      if (other !== key) {
-        destroyKey(other);
-      }
+    if (before !== undefined && before !== key) {
+      this.abandon(before);
     }
   }
 
-  /** Erases a key that was prepared and got no certificate. */
+  /** Erases a key that is not the identity's. One that cannot be erased stays, and the next enrolment passes it over. */
   abandon(key: KeyId): void {
-    destroyKey(key);
+    if (key === this.keyInUse) {
+      return;
+    }
+    try {
+      destroyKey(key);
+    } catch {
+      // The identity is what counts, and it is as it should be.
+    }
+  }
+
+  /** The number of the identity's key; undefined where there is none, or its record is corrupt. */
+  private get keyInUse(): KeyId | undefined {
+    const record = this.#store.read(IDENTITY);
+    try {
+      return record === undefined ? undefined : decodeRecord(IDENTITY, new Uint8Array(record)).key;
+    } catch {
+      return undefined;
+    }
   }
 }

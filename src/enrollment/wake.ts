@@ -12,7 +12,7 @@ import { codeText } from "../coap/message.js";
 import { ResumptionMemory } from "../dtls/resumption.js";
 import { AssociationReport, type DTLSCredentials, DTLSSocket, type DTLSSocketOptions } from "../dtls/socket.js";
 import { TorporError } from "../errors.js";
-import { ESTClient, type ESTResponse } from "../est/client.js";
+import { type CertificatesResponse, ESTClient, type ESTResponse } from "../est/client.js";
 import type { Clock, KeyValueStore, Timer, UDPConstructor } from "../io.js";
 import { parseCertificate } from "../pki/certificate.js";
 import { certificateRequest, publicKey } from "../pki/key.js";
@@ -115,7 +115,7 @@ class Wake {
   async run(): Promise<WakeReport> {
     const started = this.#host.clock.ticks;
     try {
-      await this.#work(this.#identities.current);
+      await this.work(this.enrolled());
     } finally {
       this.#coap?.close();
     }
@@ -127,40 +127,55 @@ class Wake {
     };
   }
 
-  async #work(enrolled: Identity | undefined): Promise<void> {
+  private async work(enrolled: Identity | undefined): Promise<void> {
     const { operation, factory } = this.#options;
     if (operation === "run") {
       if (enrolled === undefined) {
-        await this.#firstBoot(required(factory));
-      } else if (this.#isRenewalDue(enrolled)) {
-        await this.#enroll(this.#connect(enrolled), "sren", enrolled);
+        await this.firstBoot(required(factory));
+      } else if (this.isRenewalDue(enrolled)) {
+        await this.enroll(this.connect(enrolled), "sren", enrolled);
       }
       return;
     }
-    // The first enrolment is the factory identity's affair, even where the device has another one by now.
-    const identity = required(operation === "sen" ? (factory ?? enrolled) : (enrolled ?? factory));
-    const est = this.#connect(identity);
+    // The first enrolment is the factory identity's affair, even where the device has another one by now; a renewal is
+    // the enrolled one's.
+    const other = operation === "sren" ? undefined : factory;
+    const identity = required(operation === "sen" ? (factory ?? enrolled) : (enrolled ?? other));
+    const est = this.connect(identity);
     switch (operation) {
       case "crts":
-        await this.#fetchTrustAnchors(est);
+        await this.fetchTrustAnchors(est);
         break;
       case "att":
-        this.#done("att", await est.csrAttributes());
+        this.done("att", await est.csrAttributes());
         break;
       default:
-        await this.#enroll(est, operation, identity);
+        await this.enroll(est, operation, identity);
     }
   }
 
-  async #firstBoot(factory: Identity): Promise<void> {
-    const est = this.#connect(factory);
-    await this.#fetchTrustAnchors(est);
-    this.#done("att", await est.csrAttributes());
-    await this.#enroll(est, "sen", factory);
+  /** The enrolled identity. One that is corrupt counts as none where the factory identity is at hand. */
+  private enrolled(): Identity | undefined {
+    try {
+      return this.#identities.current;
+    } catch (error) {
+      if (this.#options.factory === undefined || this.#options.operation === "sren") {
+        throw error;
+      }
+      this.#association.notes.push((error as Error).message);
+      return undefined;
+    }
   }
 
-  #connect(identity: Identity): ESTClient {
-    const { options, secure } = { options: this.#options, secure: this.#credentials(identity) };
+  private async firstBoot(factory: Identity): Promise<void> {
+    const est = this.connect(factory);
+    await this.fetchTrustAnchors(est);
+    this.done("att", await est.csrAttributes());
+    await this.enroll(est, "sen", factory);
+  }
+
+  private connect(identity: Identity): ESTClient {
+    const { options, secure } = { options: this.#options, secure: this.credentials(identity) };
     const { UDP, timer, clock, store } = this.#host;
     const socket: DTLSSocketOptions & { io: typeof DTLSSocket } = {
       io: DTLSSocket,
@@ -185,7 +200,7 @@ class Wake {
     return new ESTClient({ coap: this.#coap, label: options.label });
   }
 
-  #credentials(identity: Identity): DTLSCredentials {
+  private credentials(identity: Identity): DTLSCredentials {
     const { trust, mtu, handshakeTimer, patience } = this.#options;
     const trustAnchors = trust ?? this.#identities.trustAnchors;
     if (trustAnchors === undefined) {
@@ -195,42 +210,49 @@ class Wake {
   }
 
   /** Keeps the self-issued ones as anchors; where there is none, all. */
-  async #fetchTrustAnchors(est: ESTClient): Promise<void> {
+  private async fetchTrustAnchors(est: ESTClient): Promise<void> {
     const response = await est.caCertificates();
     const roots = response.certificates.filter((der) => {
       const { subject, issuer } = parseCertificate(der);
       return sameBytes(subject, issuer);
     });
-    this.#identities.setTrustAnchors(roots.length > 0 ? roots : response.certificates);
-    this.#done("crts", response);
+    const unusable = this.#identities.setTrustAnchors(roots.length > 0 ? roots : response.certificates);
+    if (unusable > 0) {
+      this.#association.notes.push(`${unusable} of the server's CA certificates cannot be used here: left out`);
+    }
+    this.done("crts", response);
   }
 
   /** A new key, a request for it with the subject of the identity at hand, and the switch to what was issued. */
-  async #enroll(est: ESTClient, operation: "sen" | "sren", identity: Identity): Promise<void> {
+  private async enroll(est: ESTClient, operation: "sen" | "sren", identity: Identity): Promise<void> {
     const { subject } = parseCertificate(identity.certificates[0]!);
     const key = this.#identities.prepareKey();
+    let response: CertificatesResponse;
     try {
       const request = certificateRequest(key, subject, new Uint8Array());
-      const response = operation === "sen" ? await est.simpleEnroll(request) : await est.simpleReenroll(request);
-      this.#identities.commit(key, ownFirst(response.certificates, publicKey(key)));
-      this.#done(operation, response);
+      response = operation === "sen" ? await est.simpleEnroll(request) : await est.simpleReenroll(request);
+      const time = Math.floor((this.#host.clock.time ?? 0) / 1000);
+      this.#identities.commit(key, ownFirst(response.certificates, publicKey(key)), time);
     } catch (error) {
-      if (this.#identities.current?.key !== key) {
-        this.#identities.abandon(key);
-      }
+      this.#identities.abandon(key);
       throw error;
     }
-    // What was authenticated with the certificate before ends with it.
-    this.#sessions.clear();
+    this.done(operation, response);
+    // What was authenticated with the certificate before ends with it. The socket would not use it any more either.
+    try {
+      this.#sessions.clear();
+    } catch (error) {
+      this.#association.notes.push(`the sessions of the old certificate stay: ${(error as Error).message}`);
+    }
   }
 
-  #isRenewalDue({ certificates }: Identity): boolean {
+  private isRenewalDue({ certificates }: Identity): boolean {
     const { notBefore, notAfter } = parseCertificate(certificates[0]!);
     const now = (this.#host.clock.time ?? 0) / 1000;
     return now >= notBefore + ((notAfter - notBefore) * RENEW_NUMERATOR) / RENEW_DENOMINATOR;
   }
 
-  #done(operation: OperationReport["operation"], response: ESTResponse): void {
+  private done(operation: OperationReport["operation"], response: ESTResponse): void {
     this.#body = response.body as Uint8Array<ArrayBuffer>;
     this.#operations.push({ operation, code: codeText(response.code), bytes: response.body.length });
   }

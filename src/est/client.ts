@@ -149,15 +149,15 @@ export class ESTClient {
 
   /** /sen: a certificate for a device that has none from this CA yet (RFC 7030 section 4.2.1). */
   simpleEnroll(request: Uint8Array): Promise<CertificatesResponse> {
-    return this.#enroll("sen", request);
+    return this.enroll("sen", request);
   }
 
   /** /sren: the renewal of the certificate that this connection is authenticated with (RFC 7030 section 4.2.2). */
   simpleReenroll(request: Uint8Array): Promise<CertificatesResponse> {
-    return this.#enroll("sren", request);
+    return this.enroll("sren", request);
   }
 
-  async #enroll(operation: "sen" | "sren", request: Uint8Array): Promise<CertificatesResponse> {
+  private async enroll(operation: "sen" | "sren", request: Uint8Array): Promise<CertificatesResponse> {
     const response = await this.#coap.request({
       method: "POST",
       path: `${this.#path}/${operation}`,

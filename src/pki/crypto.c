@@ -15,9 +15,11 @@
 
 static torpor_heap heap;
 
-#if defined(MBEDTLS_PLATFORM_MEMORY) && \
-    !(defined(MBEDTLS_PLATFORM_FREE_MACRO) && defined(MBEDTLS_PLATFORM_CALLOC_MACRO))
-#define HEAP_HOOKED 1
+/*
+ * Only where the configuration asks for it: a system that has used the library before torpor_crypto_open would free its
+ * blocks by the wrong function. ESP-IDF does, at its start.
+ */
+#if defined(TORPOR_COUNT_HEAP)
 
 /* Room for the size before each block, aligned as malloc does. */
 #define HEAP_PREFIX sizeof(max_align_t)
@@ -80,7 +82,7 @@ void torpor_heap_limit(size_t limit)
 
 int torpor_crypto_open(void)
 {
-#if defined(HEAP_HOOKED)
+#if defined(TORPOR_COUNT_HEAP)
     /* Hooked once, before the first allocation: a block must be freed by the allocator that made it. */
     static int hooked;
     if (!hooked) {

@@ -19,12 +19,12 @@
 /* ---- start and end ---- */
 
 /*
- * Starts PSA Crypto and hooks the counting allocator into mbedTLS (where the library lets it be hooked). Call before
- * anything else; more calls are harmless. PSA is global to the process.
+ * Starts PSA Crypto. Call before anything else; more calls are harmless. PSA is global to the process. In a build with
+ * TORPOR_COUNT_HEAP mbedTLS then allocates through a counting allocator: nothing may have used the library before.
  */
 int torpor_crypto_open(void);
 
-/* Wipes and frees everything that PSA holds in RAM. Persistent keys stay in storage. */
+/* Wipes and frees everything that PSA holds in RAM, for all of the process. Persistent keys stay in storage. */
 void torpor_crypto_close(void);
 
 /* The library's version, such as "mbedTLS 3.6.6". */
@@ -38,7 +38,7 @@ typedef struct {
     size_t limit; /* an allocation beyond this fails; 0: no limit */
 } torpor_heap;
 
-/* The figures. Where the library's allocator cannot be hooked they stay 0. */
+/* The figures; 0 in a build without TORPOR_COUNT_HEAP. */
 torpor_heap torpor_heap_figures(void);
 /* Starts the peak anew from what is in use. */
 void torpor_heap_reset_peak(void);

@@ -75,25 +75,25 @@ export class DERReader {
 
   /** The next element with tag and length, as a view; of any type where no tag is given. */
   readElement(tag?: number): Uint8Array {
-    const start = this.#open(tag);
+    const start = this.open(tag);
     return this.#bytes.subarray(start, this.#position);
   }
 
   /** The content octets of the next element, as a view. */
   read(tag: number): Uint8Array {
-    this.#open(tag);
+    this.open(tag);
     return this.#bytes.subarray(this.#content, this.#position);
   }
 
   /** A reader of what is inside the next element. */
   enter(tag: number): DERReader {
-    this.#open(tag);
+    this.open(tag);
     return new DERReader(this.#bytes, this.#content, this.#position);
   }
 
   /** Steps over the next element. */
   skip(tag?: number): void {
-    this.#open(tag);
+    this.open(tag);
   }
 
   /** BOOLEAN. An encoded FALSE is accepted where it is the default: DER forbids it, certificates in use have it. */
@@ -181,7 +181,7 @@ export class DERReader {
   }
 
   /** Checks tag and length of the next element and steps over it. Returns its start; its content is at `#content`. */
-  #open(tag: number | undefined): number {
+  private open(tag: number | undefined): number {
     const bytes = this.#bytes;
     const start = this.#position;
     const end = this.#end;

@@ -256,7 +256,7 @@ export class SessionTable {
       writeUint(bytes, FINGERPRINT, 4, fingerprint >>> 0);
       this.#changed = true;
     }
-    this.#settle(readUint(bytes, HIGHEST_TIME, TIME_BYTES));
+    this.settle(readUint(bytes, HIGHEST_TIME, TIME_BYTES));
   }
 
   /** Sessions in the table, those included that have expired and were not looked at since. */
@@ -309,7 +309,7 @@ export class SessionTable {
     if (certificate && needed + certificate.length > slotBytes) certificate = undefined;
     if (certificate) certificate = detached(certificate, bytes);
 
-    const now = this.#now();
+    const now = this.now();
     let at = find(bytes, slotBytes, address, port) || findFree(bytes, slotBytes);
     if (at === 0) {
       purge(bytes, slotBytes, this.#ttl, now);
@@ -335,7 +335,7 @@ export class SessionTable {
     }
     writeUint(bytes, at, CHECK_BYTES, crc32(bytes, at + CHECK_BYTES, at + slotBytes, at));
     this.#changed = true;
-    this.#settle(now);
+    this.settle(now);
   }
 
   /**
@@ -347,14 +347,14 @@ export class SessionTable {
     const slotBytes = this.#slotBytes;
     const port = checkedPort(peer);
     const address = parseAddress(peer.address);
-    const now = this.#now();
+    const now = this.now();
     let at = find(bytes, slotBytes, address, port);
     if (at !== 0 && isExpired(bytes, at, this.#ttl, now)) {
       bytes.fill(0, at, at + slotBytes);
       this.#changed = true;
       at = 0;
     }
-    this.#settle(now);
+    this.settle(now);
     return at === 0 ? undefined : new StoredSession(bytes.subarray(at, at + slotBytes), this.#certificates);
   }
 
@@ -367,7 +367,7 @@ export class SessionTable {
     const slotBytes = this.#slotBytes;
     const port = checkedPort(peer);
     const address = parseAddress(peer.address);
-    const now = this.#now();
+    const now = this.now();
     const at = find(bytes, slotBytes, address, port);
     let removed: StoredSession | undefined;
     if (at !== 0) {
@@ -375,25 +375,25 @@ export class SessionTable {
       bytes.fill(0, at, at + slotBytes);
       this.#changed = true;
     }
-    this.#settle(now);
+    this.settle(now);
     return removed;
   }
 
   /** Removes all sessions that have expired; returns how many. */
   cleanupExpired(): number {
-    const now = this.#now();
+    const now = this.now();
     const count = purge(this.#bytes, this.#slotBytes, this.#ttl, now);
     if (count > 0) this.#changed = true;
-    this.#settle(now);
+    this.settle(now);
     return count;
   }
 
   /** Removes all sessions. */
   clear(): void {
-    const now = this.#now();
+    const now = this.now();
     this.#bytes.fill(0, HEADER_BYTES);
     this.#changed = true;
-    this.#settle(now);
+    this.settle(now);
   }
 
   /**
@@ -403,8 +403,8 @@ export class SessionTable {
   *sessions(): IterableIterator<StoredSession> {
     const bytes = this.#bytes;
     const slotBytes = this.#slotBytes;
-    const now = this.#now();
-    this.#settle(now);
+    const now = this.now();
+    this.settle(now);
     for (let at = HEADER_BYTES; at < bytes.length; at += slotBytes) {
       if (bytes[at + FLAGS] === 0 || isExpired(bytes, at, this.#ttl, now)) continue;
       yield new StoredSession(bytes.subarray(at, at + slotBytes), this.#certificates);
@@ -416,7 +416,7 @@ export class SessionTable {
    * a later, slower clock, the header takes note of each time at which one expires; else of whole seconds only, for a
    * commit may wear out flash.
    */
-  #now(): number {
+  private now(): number {
     const bytes = this.#bytes;
     const slotBytes = this.#slotBytes;
     const clock = this.#clock;
@@ -439,7 +439,7 @@ export class SessionTable {
   }
 
   /** Ends an operation: where it changed something, the header gets the time and its check, and the host its call. */
-  #settle(now: number): void {
+  private settle(now: number): void {
     if (!this.#changed) return;
     this.#changed = false;
     const bytes = this.#bytes;

@@ -5,6 +5,7 @@
 
 import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
@@ -292,7 +293,7 @@ describe("a device that meets something bad", () => {
       [["crts", ...to(1), "--mtu", "many"], /--mtu takes a number/],
       [["crts", ...to(1), "--resume", "maybe"], /--resume takes/],
       [["crts", ...to(1), "--cert", "x"], /go together/],
-      [["crts", ...to(1), "--host", "toaster"], /--host toaster/],
+      [["crts", ...to(1), "--host", "toaster"], /--host takes node or simulator/],
       [["crts", "--server", "coap://127.0.0.1"], /DTLS/],
       [["sen", ...to(1)], /needs --state/],
     ] as const) {
@@ -370,6 +371,72 @@ describe("a device that meets something bad", () => {
       assertOneLine(finished, /cannot write|key storage|no room/);
     }
     assert.equal((await wakeLine(...(args as [string]))).code, "2.04");
+  });
+
+  it("does one wake at a time: a second one says who has the state folder, and a dead one's lock gives way", async () => {
+    const port = await udpServer(() => undefined);
+    const first = torpor("crts", ...to(port), ...trust(), "--state", state, "--patience", "2");
+    await new Promise((resolve) => setTimeout(resolve, 900));
+    const second = await torpor("crts", ...to(server.port), ...trust(), "--state", state);
+    assertOneLine(second, /another wake \(process \d+\) is using/);
+    await first;
+    const copy = newFolder();
+    writeFileSync(join(copy, "lock"), "4194305"); // no process has a number as high as this
+    assert.equal(
+      (await wakeLine("crts", ...to(server.port), ...trust(), ...identityArgs(), "--state", copy)).code,
+      "2.05",
+    );
+  });
+
+  it("enrols again with its factory identity where the enrolled one, its key or the next key is corrupt", async () => {
+    for (const [file, bytes] of [
+      ["torpor/identity", "garbage"],
+      ["keys/0000000000545001", ""],
+      ["keys/0000000000545002", ""],
+    ] as const) {
+      const copy = newFolder();
+      const args = [...to(server.port), ...trust(), "--state", copy];
+      await wakeLine("run", ...args, ...identityArgs());
+      writeFileSync(join(copy, "flash", file), bytes);
+      assert.equal((await wakeLine("sen", ...args, ...identityArgs())).code, "2.04", file);
+      assert.equal((await wakeLine("sren", ...args)).code, "2.04", file);
+    }
+  });
+
+  it("refuses a certificate that its TLS library cannot use, and keeps the old pair", async () => {
+    const dir = newFolder();
+    const rsa = (...args: string[]): void => void execFileSync("openssl", args, { cwd: dir, stdio: "pipe" });
+    rsa("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=RSA CA");
+    const args = await answering((request) => {
+      writeFileSync(join(dir, "request.der"), request.payload);
+      rsa("req", "-inform", "DER", "-in", "request.der", "-out", "request.pem");
+      rsa(
+        "x509",
+        "-req",
+        "-in",
+        "request.pem",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-set_serial",
+        "1",
+        "-outform",
+        "DER",
+        "-out",
+        "issued.der",
+      );
+      return { code: "2.04", format: 287, payload: readFileSync(join(dir, "issued.der")) };
+    });
+    assertOneLine(await torpor("sren", ...args), /certificate or its key is not usable/);
+  });
+
+  it("shows no stack trace where nobody reads what it prints, or the disk behind it is full", async () => {
+    const program = join(checkout(), "build", "hosts", "node", "torpor.js");
+    for (const where of ["> /dev/full", "| true"]) {
+      const { stderr } = await run("bash", ["-c", `"${process.execPath}" "${program}" --help ${where}`]);
+      assert.ok(!/ at |node:/.test(stderr), stderr);
+    }
   });
 
   it("says that a record of its identity is corrupt, and does not touch it", async () => {

@@ -211,6 +211,30 @@ describe("a device and the development server", () => {
     assert.equal((await wakeLine("crts", ...common, ...factory, "--ttl", "0")).way, "full");
   });
 
+  it("goes on with a session id after the server has restarted once, at the cost of one full handshake", async () => {
+    const { port } = server;
+    await wakeLine("crts", ...common, ...factory);
+    await server.close();
+    server = await startEstServer({ dir: folder, port });
+    const ways = [];
+    for (let wake = 1; wake <= 3; wake++) {
+      ways.push((await wakeLine("crts", ...common, ...factory)).way);
+    }
+    assert.deepEqual(ways, ["full", "session", "session"]);
+  });
+
+  it("keeps the age of a ticket that was used: --ttl counts from the handshake that gave it", async () => {
+    const ticket = ["--resume", "ticket", "--ttl", "3"];
+    assert.equal((await wakeLine("crts", ...common, ...factory, ...ticket)).way, "full");
+    const ways = [];
+    for (let wake = 1; wake <= 3; wake++) {
+      await new Promise((resolve) => setTimeout(resolve, 1200));
+      ways.push((await wakeLine("crts", ...common, ...factory, ...ticket)).way);
+    }
+    assert.equal(ways[0], "ticket");
+    assert.ok(ways.includes("full"), `${ways}`);
+  });
+
   it("prints for people what it did", async () => {
     const { status, stdout, stderr } = await torpor("crts", ...common, ...factory);
     assert.equal(status, 0, stderr);

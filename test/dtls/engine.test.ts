@@ -239,6 +239,15 @@ describe("the DTLS engine", () => {
     });
   }
 
+  it("does not take the subject's common name or a wildcard for the server's name", async () => {
+    for (const dnsNames of [[], ["*.example.net"], ["other.example.net"]]) {
+      const identity = await ca.issue({ subject: "CN=est.example.net", dnsNames });
+      refusedFor(/name or address/, connect(newServer({}, identity), newClient()));
+    }
+    const upper = await ca.issue({ subject: "CN=est", dnsNames: ["EST.Example.NET"] });
+    assert.equal(connect(newServer({}, upper), newClient()).client.state, EngineState.OPEN);
+  });
+
   it("does not take a dNSName or a subject that spells the address for an iPAddress name", async () => {
     const identity = await ca.issue({ subject: "CN=192.0.2.7", dnsNames: ["192.0.2.7"] });
     refusedFor(
@@ -360,6 +369,16 @@ describe("the DTLS engine", () => {
     assert.deepEqual(sent, [1000, 10000, 28000]);
     assert.ok(client.failure instanceof TimeoutError);
     assert.match(client.failure.message, /60 s/);
+  });
+
+  it("takes a datagram that comes when the timer is over already, before the host has said so", () => {
+    const client = newClient((engine) => engine.timers(1000, 60000));
+    const association = keep(newServer().accept(0, now(), PEER));
+    client.start(0, now());
+    association.receive(1, buffer.slice(0, client.take(buffer)));
+    const answer = buffer.slice(0, association.take(buffer));
+    client.receive(5000, answer);
+    assert.ok(client.take(buffer) > 140, "the ClientHello with the cookie, not the first one again");
   });
 
   it("survives the loss of any one datagram of the handshake", () => {

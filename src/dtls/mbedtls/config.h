@@ -11,6 +11,7 @@
 #define MBEDTLS_HAVE_ASM
 #define MBEDTLS_PLATFORM_C
 #define MBEDTLS_PLATFORM_MEMORY
+#define TORPOR_COUNT_HEAP /* src/pki/crypto.c hooks a counting allocator in */
 /* No MBEDTLS_HAVE_TIME: the host hands the time in, and src/dtls/dtls.c checks validity itself, so that a device without
  * a trusted clock and a desktop take the same path. */
 
