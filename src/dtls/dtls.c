@@ -735,7 +735,7 @@ int torpor_dtls_time_checked(const torpor_dtls *d)
 int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *length, torpor_dtls_session_info *info)
 {
     /* Not by mbedtls_ssl_get_session: that makes a copy, and only once. */
-    const mbedtls_ssl_session *session = d->ssl.MBEDTLS_PRIVATE(session);
+    mbedtls_ssl_session *session = d->ssl.MBEDTLS_PRIVATE(session);
     int ret;
 
     *length = 0;
@@ -746,6 +746,9 @@ int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *lengt
     }
     if (session->MBEDTLS_PRIVATE(ticket_len) > 0) {
         info->kind = TORPOR_DTLS_SESSION_TICKET;
+        /* Beside a ticket the id is a random number of the last hello: without it, the same ticket is the same bytes. */
+        session->MBEDTLS_PRIVATE(id_len) = 0;
+        memset(session->MBEDTLS_PRIVATE(id), 0, sizeof(session->MBEDTLS_PRIVATE(id)));
         info->lifetime = session->MBEDTLS_PRIVATE(ticket_lifetime);
     } else if (session->MBEDTLS_PRIVATE(id_len) > 0) {
         info->kind = TORPOR_DTLS_SESSION_ID;
