@@ -4,7 +4,7 @@
 //     npm test -- --grep ticket   only the mocha tests whose names match
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { main, SetupError, say, step } from "./run.mjs";
@@ -30,6 +30,52 @@ function mocha(args) {
   });
 }
 
+/** Bytes and slots of stack for a test file in XS: more than a device's, for all tests of a file share one machine. */
+const XS_HEAP = "262144";
+const XS_STACK = "1024";
+
+function simulate(simulator, args) {
+  return new Promise((resolve) => {
+    const child = spawn(simulator, args, { stdio: ["ignore", "pipe", "inherit"] });
+    let out = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => {
+      out += text;
+    });
+    child.on("close", (status) => resolve({ status, out }));
+  });
+}
+
+/** The portable tests (test/unit) once more, in XS: each file in a simulated device of its own. */
+async function xs() {
+  const build = join(ROOT, "build");
+  const { simulator } = JSON.parse(readFileSync(join(build, "native.json"), "utf8"));
+  const unit = join(build, "test", "unit");
+  const sources = join(ROOT, "test", "unit");
+  const files = readdirSync(sources, { recursive: true }).filter((name) => name.endsWith(".test.ts"));
+  const folder = mkdtempSync(join(tmpdir(), "torpor-xs-"));
+  let passed = 0;
+  let failed = 0;
+  try {
+    for (const file of files.sort()) {
+      const wrapper = join(folder, "wrapper.js");
+      const compiled = join(unit, file.replace(/\.ts$/, ".js"));
+      const mochaShim = join(build, "test", "xs", "mocha.js");
+      writeFileSync(wrapper, `import run from "${mochaShim}";\nimport "${compiled}";\nexport default run;\n`);
+      const limits = ["--heap", XS_HEAP, "--stack", XS_STACK];
+      const args = [wrapper, "--arguments", folder, "--modules", join(build, "test", "xs"), ...limits];
+      const { status, out } = await simulate(simulator, args);
+      const counts = out.trim() === "" ? { passed: 0, failed: 1 } : JSON.parse(out);
+      passed += counts.passed;
+      failed += counts.failed + (status !== 0 && counts.failed === 0 ? 1 : 0);
+      say(`  in XS: ${file}: ${counts.passed} passed, ${counts.failed} failed${status > 1 ? ` (exit ${status})` : ""}`);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  say(`torpor: in XS ${passed} passed, ${failed} failed`);
+  return failed;
+}
+
 await main(async () => {
   await setup({ tests: true });
   const args = process.argv.slice(2);
@@ -47,7 +93,13 @@ await main(async () => {
     await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", await ensureNative({ sanitize: true }));
     await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
   }
-  say("torpor: tests");
+  if (args.length === 0) {
+    say("torpor: portable tests in XS, the device's engine");
+    if ((await xs()) > 0) {
+      throw new SetupError("tests failed in XS");
+    }
+  }
+  say("torpor: tests in Node.js");
   const failed = await mocha(["test/**/*.test.ts", ...args]);
   if (failed !== 0) {
     throw new SetupError(`tests failed (mocha ended with ${failed})`);
