@@ -398,9 +398,9 @@ export async function ensureSimulator({ bits = 32, sanitize = false } = {}) {
 }
 
 /** Tells the program where its native parts are: build/native.json. */
-function announce(native, simulator) {
+function announce(native, simulator, bits) {
   const file = join(BUILD, "native.json");
-  const parts = { binding: join(native, "torpor.node"), ...(simulator && { simulator: join(simulator, "simulator") }) };
+  const parts = { binding: join(native, "torpor.node"), simulator: join(simulator, "simulator"), bits };
   const text = `${JSON.stringify(parts)}\n`;
   mkdirSync(BUILD, { recursive: true });
   if (!existsSync(file) || readFileSync(file, "utf8") !== text) {
@@ -434,7 +434,7 @@ function isReady(wanted) {
   return (
     made.every(existsSync) &&
     readFileSync(stamp, "utf8") === wanted &&
-    Object.values(JSON.parse(readFileSync(native, "utf8"))).every(existsSync)
+    ["binding", "simulator"].every((part) => existsSync(JSON.parse(readFileSync(native, "utf8"))[part]))
   );
 }
 
@@ -457,7 +457,7 @@ export async function setup({ tests = false } = {}) {
   if (bits === 64) {
     say("torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's");
   }
-  announce(native, await ensureSimulator({ bits }));
+  announce(native, await ensureSimulator({ bits }), bits);
   await ensureCompiled();
   writeFileSync(join(BUILD, ".ready"), wanted);
 }

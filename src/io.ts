@@ -24,8 +24,13 @@ export interface Clock {
   readonly time: number | undefined;
 }
 
-/** Options common to all sockets below. The callbacks run on a later turn than the call that caused them. */
+/**
+ * Options common to all sockets below. The callbacks run on a later turn than the call that caused them; `this` is the
+ * socket, whose `target` is the one of the options (ECMA-419).
+ */
 export interface SocketCallbacks {
+  /** For whoever needs it in a callback. */
+  target?: unknown;
   /** `count` messages can be read. */
   onReadable?: (count: number) => void;
   /** The socket takes messages from now on. */
@@ -46,7 +51,7 @@ export interface UDP {
 }
 
 export interface UDPConstructor {
-  new (options: SocketCallbacks & { target?: unknown }): UDP;
+  new (options: SocketCallbacks): UDP;
 }
 
 /** A socket tied to one peer that keeps message boundaries: what CoAP runs over. `DTLSSocket` is one. */

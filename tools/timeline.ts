@@ -20,8 +20,9 @@ const HELP = `npm start: a simulated device against the development EST server o
   --wakes N    how many wakes, 4 to 1000 (6)
   --json       one line of JSON for each wake on standard output, nothing else
   --state DIR  keeps the device's memory there, and the server's CA in DIR-est-server; otherwise both are gone at the end
-  --block SIZE, --mtu N, --host node|simulator, --heap BYTES
+  --block SIZE, --mtu N, --heap BYTES
                as for torpor
+  --host HOST  simulator (the default: XS with a device's memory) or node
 `;
 
 const WAKES_MIN = 4;
@@ -150,9 +151,8 @@ export async function main(argv: readonly string[]): Promise<void> {
     const common = [
       ...["--server", `coaps://127.0.0.1:${server.port}`, "--state", state],
       ...["--trust", join(ca, "ca.pem"), ...identity],
-      ...(["block", "mtu", "host", "heap"] as const).flatMap((name) =>
-        values[name] ? [`--${name}`, values[name]] : [],
-      ),
+      ...["--host", values.host ?? "simulator"],
+      ...(["block", "mtu", "heap"] as const).flatMap((name) => (values[name] ? [`--${name}`, values[name]] : [])),
     ];
     print(`development EST server on coaps://127.0.0.1:${server.port}; the device's memory is ${state}\n`);
     const lines: WakeLine[] = [];

@@ -442,6 +442,12 @@ FUNCTION(torpor_dtls_deadline)
     return result(c, deadline == TORPOR_DTLS_NEVER ? -1 : (double) deadline);
 }
 
+FUNCTION(torpor_dtls_pending)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, (double) torpor_dtls_pending(d));
+}
+
 FUNCTION(torpor_dtls_take)
 {
     size_t size;
@@ -687,6 +693,7 @@ static const struct {
     EXPORT(torpor_dtls_receive),
     EXPORT(torpor_dtls_elapse),
     EXPORT(torpor_dtls_deadline),
+    EXPORT(torpor_dtls_pending),
     EXPORT(torpor_dtls_take),
     EXPORT(torpor_dtls_read),
     EXPORT(torpor_dtls_readable),

@@ -36,6 +36,11 @@ export class UDP implements UDPShape {
     this.#options = options;
   }
 
+  /** The `target` of the options (ECMA-419). */
+  get target(): unknown {
+    return this.#options.target;
+  }
+
   write(datagram: Uint8Array, address: string, port: number): void {
     if (this.#closed) {
       throw new Error("the UDP socket is closed");
@@ -69,11 +74,11 @@ export class UDP implements UDPShape {
       const bytes = new ArrayBuffer(message.length);
       new Uint8Array(bytes).set(message);
       this.#queue.push(Object.assign(bytes, { address: from.address, port: from.port }));
-      this.#options.onReadable?.(1);
+      this.#options.onReadable?.call(this as never, 1);
     });
     socket.on("error", (error) => {
       if (!this.#closed) {
-        this.#options.onError?.(error);
+        this.#options.onError?.call(this as never, error);
       }
     });
     return socket;

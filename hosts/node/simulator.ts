@@ -21,7 +21,7 @@ export interface SimulatedWake {
   readonly key: Uint8Array | undefined;
   /** The folder of the device's memory; undefined for a device without. */
   readonly state: string | undefined;
-  /** Bytes for XS in all, and for mbedTLS; 0: no limit. */
+  /** Bytes for XS in all (a device's 32,768 unless told, twice that where slots have 64 bits), and for mbedTLS; 0: no limit. */
   readonly heap?: number | undefined;
   readonly dtlsHeap?: number | undefined;
 }
@@ -35,10 +35,15 @@ const ENDS: Readonly<Record<number, string>> = {
   69: "the device's engine gave up",
 };
 
-function programs(): { simulator: string; module: string } {
+const HEAP_BYTES = { 32: 32768, 64: 65536 };
+
+function programs(): { simulator: string; module: string; bits: 32 | 64 } {
   const folder = join(checkout(), "build");
-  const { simulator } = JSON.parse(readFileSync(join(folder, "native.json"), "utf8")) as { simulator: string };
-  return { simulator, module: join(folder, "hosts", "simulator", "main.js") };
+  const { simulator, bits } = JSON.parse(readFileSync(join(folder, "native.json"), "utf8")) as {
+    simulator: string;
+    bits: 32 | 64;
+  };
+  return { simulator, module: join(folder, "hosts", "simulator", "main.js"), bits };
 }
 
 function writeArguments(folder: string, wake: SimulatedWake): void {
@@ -61,11 +66,11 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
   const folder = mkdtempSync(join(tmpdir(), "torpor-wake-"));
   try {
     writeArguments(folder, wake);
-    const { simulator, module } = programs();
+    const { simulator, module, bits } = programs();
     const args = [module, "--arguments", folder];
     for (const [name, value] of [
       ["--state", wake.state],
-      ["--heap", wake.heap],
+      ["--heap", wake.heap ?? HEAP_BYTES[bits]],
       ["--dtls-heap", wake.dtlsHeap],
     ] as const) {
       if (value !== undefined) {

@@ -7,8 +7,11 @@
 import type { Clock, Datagram, KeyValueStore, SocketCallbacks, Timer, UDP as UDPShape } from "../../src/io.js";
 
 export class UDP extends Native("xs_host_udp_destructor") implements UDPShape {
+  readonly target: unknown;
+
   constructor(options: SocketCallbacks) {
     super();
+    this.target = options.target;
     native("xs_host_udp_create").call(this, options.onReadable);
   }
 

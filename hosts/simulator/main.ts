@@ -58,17 +58,20 @@ function figures(): object {
   return { xsPeak: xs.slots + xs.chunks + xs.stack, dtlsPeak: heap(3), xs };
 }
 
+/** Starts on a turn of its own: the stack of whoever imported this module is not the device's. */
 export default function main(): void {
+  timer.set(start, 0);
+}
+
+function start(): void {
   try {
     const options: Options = JSON.parse(textOf(native("xs_host_option").call(undefined)));
-    wake(
-      { UDP, timer, clock, store: new Store("torpor"), retain },
-      {
-        ...options,
-        trust: options.trustAnchors > 0 ? files("trust", options.trustAnchors) : undefined,
-        factory: factoryOf(options),
-      },
-    ).then(done, failed);
+    // Added in place: a copy would cost the device's heap.
+    const full = Object.assign(options, {
+      trust: options.trustAnchors > 0 ? files("trust", options.trustAnchors) : undefined,
+      factory: factoryOf(options),
+    });
+    wake({ UDP, timer, clock, store: new Store("torpor"), retain }, full).then(done, failed);
   } catch (error) {
     failed(error as Error);
   }

@@ -29,6 +29,7 @@
     F(xs_torpor_dtls_receive)         \
     F(xs_torpor_dtls_elapse)          \
     F(xs_torpor_dtls_deadline)        \
+    F(xs_torpor_dtls_pending)         \
     F(xs_torpor_dtls_take)            \
     F(xs_torpor_dtls_read)            \
     F(xs_torpor_dtls_readable)        \

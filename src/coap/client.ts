@@ -9,7 +9,13 @@
 import type { Timer } from "../io.js";
 import { type BlockSize, isBlockSize, MAX_BLOCK_SIZE } from "./block.js";
 import { CoAPError } from "./error.js";
-import { type CoAPState, MessageExchange, type SocketOptions, type Transmission } from "./exchange.js";
+import {
+  type CoAPState,
+  type ExchangeHandler,
+  MessageExchange,
+  type SocketOptions,
+  type Transmission,
+} from "./exchange.js";
 import type { Response } from "./response.js";
 import { type CoAPRequest, type CoAPResponse, Transfer } from "./transfer.js";
 
@@ -54,7 +60,7 @@ interface PendingRequest {
   readonly reject: (error: Error) => void;
 }
 
-export class CoAPClient {
+export class CoAPClient implements ExchangeHandler {
   readonly #exchange: MessageExchange;
   readonly #blockSize: BlockSize;
   readonly #maxBody: number;
@@ -79,14 +85,28 @@ export class CoAPClient {
         sendBytes: this.#blockSize + REQUEST_ROOM,
         receiveBytes: this.#blockSize + RESPONSE_ROOM,
       },
-      {
-        onWritable: (): void => this.startNext(),
-        isLate: (response: Response): boolean => this.#current?.transfer.isLate(response) ?? false,
-        onResponse: (response: Response): void => this.onResponse(response),
-        onFailure: (error: Error): void => this.rejectNow(error),
-        onError: (error: Error): void => this.endWith(error),
-      },
+      this,
     );
+  }
+
+  /** @internal For the exchange, as the four below: methods, for closures cost memory in each client. */
+  onWritable(): void {
+    this.startNext();
+  }
+
+  /** @internal */
+  isLate(response: Response): boolean {
+    return this.#current?.transfer.isLate(response) ?? false;
+  }
+
+  /** @internal */
+  onFailure(error: Error): void {
+    this.rejectNow(error);
+  }
+
+  /** @internal */
+  onError(error: Error): void {
+    this.endWith(error);
   }
 
   /** The next token and message ID: to be saved with the context of this connection, after the last request. */
@@ -136,7 +156,8 @@ export class CoAPClient {
     }
   }
 
-  private onResponse(response: Response): void {
+  /** @internal */
+  onResponse(response: Response): void {
     const pending = this.#current;
     if (!pending) return;
     let step: ReturnType<Transfer["receive"]>;

@@ -85,6 +85,24 @@ const IDLE = 0;
 const AWAITING_ACKNOWLEDGEMENT = 1;
 const AWAITING_RESPONSE = 2;
 
+// The callbacks of the socket, which are the same functions for all: ECMA-419 hands them the `target` by `this`.
+
+interface SocketOfExchange {
+  readonly target: MessageExchange;
+}
+
+function onReadable(this: SocketOfExchange): void {
+  this.target.onReadable();
+}
+
+function onWritable(this: SocketOfExchange): void {
+  this.target.onWritable();
+}
+
+function onError(this: SocketOfExchange, error: Error): void {
+  this.target.fail(error);
+}
+
 export class MessageExchange {
   readonly #handler: ExchangeHandler;
   readonly #timer: Timer;
@@ -102,9 +120,12 @@ export class MessageExchange {
   #messageId = 0;
 
   // The message as sent, kept for its retransmission, and the last one that came.
-  readonly #tx: Uint8Array;
+  // Both are made for the first message: until then a handshake needs the memory.
+  #tx = new Uint8Array(0);
   #txLength = 0;
-  readonly #rx: Uint8Array;
+  #rx = new Uint8Array(0);
+  readonly #sendBytes: number;
+  readonly #receiveBytes: number;
   readonly #empty = new Uint8Array(HEADER_BYTES);
   readonly #reader = new MessageReader();
   readonly #response = new Response();
@@ -129,15 +150,10 @@ export class MessageExchange {
     this.#random = options.random;
     this.#nextToken = options.state?.token ?? 0;
     this.#nextMessageId = options.state?.messageId ?? Math.floor(options.random() * 0x10000) & 0xffff;
-    this.#tx = new Uint8Array(options.sendBytes);
+    this.#sendBytes = options.sendBytes;
     // One byte more than allowed: a message that fills the buffer was too long, whether or not the socket says so.
-    this.#rx = new Uint8Array(options.receiveBytes + 1);
-    const socketOptions = {
-      ...options.socket,
-      onReadable: (): void => this.onReadable(),
-      onWritable: (): void => this.onWritableNow(),
-      onError: (error: Error): void => this.fail(error),
-    };
+    this.#receiveBytes = options.receiveBytes + 1;
+    const socketOptions = { ...options.socket, target: this, onReadable, onWritable, onError };
     this.#socket = new options.socket.io(socketOptions as never);
   }
 
@@ -173,6 +189,7 @@ export class MessageExchange {
    */
   start(message: Message, description: string): void {
     message.messageId = this.#nextMessageId;
+    this.makeBuffers();
     this.#txLength = encode(message, this.#tx);
     this.#messageId = this.#nextMessageId;
     this.#nextMessageId = (this.#nextMessageId + 1) & 0xffff;
@@ -192,6 +209,13 @@ export class MessageExchange {
     const socket = this.#socket;
     this.#socket = undefined;
     socket?.close();
+  }
+
+  private makeBuffers(): void {
+    if (this.#tx.length === 0) {
+      this.#tx = new Uint8Array(this.#sendBytes);
+      this.#rx = new Uint8Array(this.#receiveBytes);
+    }
   }
 
   private transmit(): void {
@@ -256,19 +280,23 @@ export class MessageExchange {
     this.#handler.onFailure(error);
   }
 
-  private fail(error: Error): void {
+  /** @internal */
+  fail(error: Error): void {
     if (!this.#socket) return;
     this.close();
     this.#handler.onError(error);
   }
 
-  private onWritableNow(): void {
+  /** @internal For the callbacks above, as the two below. */
+  onWritable(): void {
     if (!this.#socket || this.#writable) return;
     this.#writable = true;
     this.#handler.onWritable();
   }
 
-  private onReadable(): void {
+  /** @internal */
+  onReadable(): void {
+    this.makeBuffers();
     while (this.#socket) {
       let length: number | undefined;
       try {

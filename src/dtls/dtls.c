@@ -620,6 +620,11 @@ uint64_t torpor_dtls_deadline(const torpor_dtls *d)
     return d->timer_final < end ? d->timer_final : end;
 }
 
+size_t torpor_dtls_pending(const torpor_dtls *d)
+{
+    return d->out == NULL ? 0 : d->out_length;
+}
+
 int torpor_dtls_take(torpor_dtls *d, uint8_t *datagram, size_t size)
 {
     size_t length = d->out_length;

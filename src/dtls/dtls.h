@@ -115,6 +115,9 @@ uint64_t torpor_dtls_deadline(const torpor_dtls *d);
  */
 int torpor_dtls_take(torpor_dtls *d, uint8_t *datagram, size_t size);
 
+/* Bytes of the datagram that torpor_dtls_take gives next; 0 where there is none. */
+size_t torpor_dtls_pending(const torpor_dtls *d);
+
 /*
  * The next message from the peer, one record, into a buffer of `size` bytes: its length, or 0 where none waits. Of a
  * message longer than the buffer the first `size` bytes are given, and its whole length is returned. One datagram may

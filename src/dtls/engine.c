@@ -162,6 +162,11 @@ void xs_torpor_dtls_deadline(xsMachine *the)
     result(the, deadline == TORPOR_DTLS_NEVER ? -1 : (int64_t) deadline);
 }
 
+void xs_torpor_dtls_pending(xsMachine *the)
+{
+    result(the, (int64_t) torpor_dtls_pending(engine_of(the)));
+}
+
 void xs_torpor_dtls_take(xsMachine *the)
 {
     size_t size;

@@ -239,6 +239,11 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
     return deadline < 0 ? undefined : deadline;
   }
 
+  /** Bytes of the datagram that `take` gives next; 0 where there is none. */
+  get pending(): number {
+    return native("xs_torpor_dtls_pending").call(this);
+  }
+
   /** The next outgoing datagram into `buffer`: its length, or 0. */
   take(buffer: Uint8Array): number {
     const length: number = native("xs_torpor_dtls_take").call(this, buffer);

@@ -99,12 +99,22 @@ const PATIENCE = 60000;
 
 const isAddress = (host: string): boolean => host.includes(":") || /^[0-9.]+$/.test(host);
 
+// The callbacks of the UDP socket, the same functions for all sockets.
+
+function onDatagrams(this: { readonly target: DTLSSocket }, count: number): void {
+  this.target.onDatagrams(count);
+}
+
+function onUDPError(this: { readonly target: DTLSSocket }, error: Error): void {
+  this.target.fail(error);
+}
+
 export class DTLSSocket implements MessageSocket {
   readonly #options: DTLSSocketOptions;
   readonly #peer: Peer;
   readonly #report: AssociationReport;
-  /** Each outgoing datagram on its way from the engine to the network. */
-  readonly #outgoing: Uint8Array;
+  /** Each outgoing datagram on its way from the engine to the network; as long as the longest one so far. */
+  #outgoing = new Uint8Array(0);
   #udp: UDP | undefined;
   #engine: Engine | undefined;
   #timer: TimerId | undefined;
@@ -125,8 +135,8 @@ export class DTLSSocket implements MessageSocket {
   #reads = 0;
 
   /**
-   * Begins to connect. Throws where the options cannot work: FormatError (address), DTLSError (certificates, MTU,
-   * timers), CertificateError (the key does not belong to the certificate). Everything later goes to `onError`.
+   * Begins to connect. Throws a FormatError where `address` is none, and what the UDP class throws; everything else goes
+   * to `onError`: DTLSError (certificates, MTU, timers, protocol), CertificateError, AlertError, TimeoutError.
    */
   constructor(options: DTLSSocketOptions) {
     this.#options = options;
@@ -134,21 +144,15 @@ export class DTLSSocket implements MessageSocket {
     this.#report = options.report ?? new AssociationReport();
     this.#way = options.resume ?? options.memory?.wayTo(this.#peer) ?? "session";
     const { io, ...rest } = options.socket;
-    this.#outgoing = new Uint8Array(options.secure.mtu ?? MTU);
     this.#deadline = options.clock.ticks + (options.secure.patience ?? PATIENCE);
-    this.#attempt = this.resumable();
-    this.#engine = this.newEngine();
-    try {
-      this.#udp = new io({
-        ...rest,
-        onReadable: (count) => this.onDatagrams(count),
-        onError: (error) => this.fail(error),
-      });
-      this.start();
-    } catch (error) {
-      this.release();
-      throw error;
-    }
+    this.#udp = new io({ ...rest, target: this, onReadable: onDatagrams, onError: onUDPError });
+    // The rest on a turn of its own: whoever makes a socket may be deep in the stack.
+    this.#timer = options.timer.set(this.#onTimer, 0);
+  }
+
+  /** The `target` of the options. */
+  get target(): unknown {
+    return this.#options.target;
   }
 
   write(message: Uint8Array): void {
@@ -206,6 +210,19 @@ export class DTLSSocket implements MessageSocket {
       throw error;
     }
     return engine;
+  }
+
+  /** The first handshake, or the full one after a resumption that failed. */
+  private begin(): void {
+    try {
+      if (this.#refused === undefined) {
+        this.#attempt = this.resumable();
+      }
+      this.#engine = this.newEngine();
+      this.start();
+    } catch (error) {
+      this.fail(error as Error);
+    }
   }
 
   private start(): void {
@@ -306,7 +323,8 @@ export class DTLSSocket implements MessageSocket {
 
   // ---- running ----
 
-  private onDatagrams(count: number): void {
+  /** @internal For the callback above. */
+  onDatagrams(count: number): void {
     for (; count > 0 && this.#udp !== undefined; count--) {
       const datagram = this.#udp.read();
       if (datagram === undefined) {
@@ -357,7 +375,7 @@ export class DTLSSocket implements MessageSocket {
     // Callbacks may close this socket: what is left to do is then nothing.
     while (this.#engine === engine && engine.readable > 0) {
       const reads = this.#reads;
-      this.#options.onReadable?.(1);
+      this.#options.onReadable?.call(this as never, 1);
       if (reads === this.#reads) {
         break;
       }
@@ -376,11 +394,11 @@ export class DTLSSocket implements MessageSocket {
   }
 
   private flush(engine: Engine): void {
-    for (;;) {
-      const length = engine.take(this.#outgoing);
-      if (length === 0) {
-        return;
+    for (let length = engine.pending; length > 0; length = engine.pending) {
+      if (this.#outgoing.length < length) {
+        this.#outgoing = new Uint8Array(length);
       }
+      engine.take(this.#outgoing);
       const datagram = this.#outgoing.subarray(0, length);
       this.count(datagram[0], length, "Out");
       this.#waiting = true;
@@ -420,8 +438,12 @@ export class DTLSSocket implements MessageSocket {
 
   readonly #onTimer = (): void => {
     this.#timer = undefined;
-    this.#engine?.elapse(this.#options.clock.ticks);
-    this.advance();
+    if (this.#engine === undefined) {
+      this.begin();
+    } else {
+      this.#engine.elapse(this.#options.clock.ticks);
+      this.advance();
+    }
   };
 
   // ---- how a handshake ends ----
@@ -436,7 +458,8 @@ export class DTLSSocket implements MessageSocket {
     report.timeChecked = engine.resumed ? undefined : engine.timeChecked;
     this.settleSession(engine, attempt);
     this.#attempt = undefined;
-    this.#options.onWritable?.();
+    this.#outgoing = new Uint8Array(0); // a handshake's datagrams are longer than most requests
+    this.#options.onWritable?.call(this as never);
   }
 
   /** What becomes of the table and of what is remembered, once a handshake has succeeded. */
@@ -509,12 +532,7 @@ export class DTLSSocket implements MessageSocket {
     this.#waiting = false;
     this.#engine?.free();
     this.#engine = undefined;
-    try {
-      this.#engine = this.newEngine();
-      this.start();
-    } catch (error) {
-      this.fail(error as Error);
-    }
+    this.begin();
   }
 
   private silence(): TimeoutError {
@@ -524,9 +542,10 @@ export class DTLSSocket implements MessageSocket {
     );
   }
 
-  private fail(error: Error): void {
+  /** @internal For the callback above. */
+  fail(error: Error): void {
     this.release();
-    this.#options.onError?.(error);
+    this.#options.onError?.call(this as never, error);
   }
 
   private release(): void {

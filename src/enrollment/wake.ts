@@ -7,7 +7,7 @@
 
 import { sameBytes } from "../bytes.js";
 import type { BlockSize } from "../coap/block.js";
-import { CoAPClient } from "../coap/client.js";
+import { CoAPClient, type SocketOptions } from "../coap/client.js";
 import { codeText } from "../coap/message.js";
 import { ResumptionMemory } from "../dtls/resumption.js";
 import { AssociationReport, type DTLSCredentials, DTLSSocket, type DTLSSocketOptions } from "../dtls/socket.js";
@@ -114,6 +114,7 @@ class Wake {
 
   async run(): Promise<WakeReport> {
     const started = this.#host.clock.ticks;
+    await undefined; // what follows begins with the stack of a promise's turn, not the caller's
     try {
       await this.work(this.enrolled());
     } finally {
@@ -192,7 +193,7 @@ class Wake {
       report: this.#association,
     };
     this.#coap = new CoAPClient({
-      socket: { ...socket },
+      socket: socket as SocketOptions & typeof socket,
       timer,
       blockSize: options.blockSize,
       ...(options.maxBody === undefined ? {} : { maxBody: options.maxBody }),
