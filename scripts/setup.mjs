@@ -356,7 +356,11 @@ async function ensure32() {
     return true;
   }
   if (process.arch === "x64") {
-    await ensureTools({ "x86_64-linux-gnu-gcc -m32": "gcc-multilib" }, "the 32-bit simulator");
+    try {
+      await ensureTools({ "gcc -m32": "gcc-multilib" }, "the 32-bit simulator");
+    } catch (error) {
+      say(`torpor: ${error.message}`);
+    }
   }
   return compiles32();
 }
