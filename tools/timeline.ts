@@ -11,6 +11,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { checkout } from "../hosts/node/native.js";
+import type { WakeLine } from "../hosts/node/result.js";
 import { startEstServer } from "./est-server/server.js";
 
 const HELP = `npm start: a simulated device against the development EST server on loopback
@@ -46,24 +47,6 @@ function plan(wakes: number): Step[] {
   const byTicket = used.at(-1) === ticket || used.at(-1) === asking;
   const renewal = { title: "renewal: a new key, sren", args: byTicket ? ["sren", "--resume", "ticket"] : ["sren"] };
   return [...used, renewal];
-}
-
-interface WakeLine {
-  readonly wake: number;
-  readonly way: "full" | "session" | "ticket" | null;
-  readonly handshake: {
-    readonly bytesOut: number;
-    readonly bytesIn: number;
-    readonly datagramsOut: number;
-    readonly datagramsIn: number;
-    readonly roundTrips: number;
-  };
-  readonly application: { readonly bytesOut: number; readonly bytesIn: number };
-  readonly cipherSuite: string;
-  readonly ms: number;
-  readonly heap: { readonly xsPeak: number; readonly dtlsPeak: number };
-  readonly operations: readonly { readonly operation: string; readonly code: string; readonly bytes: number }[];
-  readonly notes: readonly string[];
 }
 
 /** Runs one wake as its own process; its line of JSON. */

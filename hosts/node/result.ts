@@ -4,7 +4,7 @@
  *     process.stdout.write(`${jsonOf(3, "node", "crts", result)}\n`);
  */
 
-import type { AssociationReport } from "../../src/dtls/socket.js";
+import type { AssociationReport, Way } from "../../src/dtls/socket.js";
 import type { Operation, OperationReport } from "../../src/enrollment/wake.js";
 
 export interface WakeResult {
@@ -23,11 +23,35 @@ export interface WakeResult {
   };
 }
 
-/** The line of --json; its first fields are a contract, the ones after `bytes` may grow. */
+/** The line of --json; the fields up to `bytes` are a contract, those after it may grow. */
+export interface WakeLine {
+  readonly wake: number;
+  readonly host: string;
+  readonly operation: string;
+  readonly way: Way | null;
+  readonly handshake: {
+    readonly bytesOut: number;
+    readonly bytesIn: number;
+    readonly datagramsOut: number;
+    readonly datagramsIn: number;
+    readonly roundTrips: number;
+  };
+  readonly application: { readonly bytesOut: number; readonly bytesIn: number };
+  readonly protocol: string | null;
+  readonly cipherSuite: string | null;
+  readonly ms: number;
+  readonly heap: WakeResult["heap"];
+  readonly code: string | null;
+  readonly bytes: number;
+  readonly operations: readonly OperationReport[];
+  readonly timeChecked: boolean | null;
+  readonly notes: readonly string[];
+}
+
 export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
   const { association, operations, duration, bytes, heap } = result;
   const { bytesOut, bytesIn, datagramsOut, datagramsIn } = association.handshake;
-  return JSON.stringify({
+  const line: WakeLine = {
     wake,
     host,
     operation,
@@ -43,7 +67,8 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     operations,
     timeChecked: association.timeChecked ?? null,
     notes: association.notes,
-  });
+  };
+  return JSON.stringify(line);
 }
 
 /** The lines for people. */

@@ -9,7 +9,7 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
-import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
@@ -375,8 +375,10 @@ describe("a device that meets something bad", () => {
 
   it("does one wake at a time: a second one says who has the state folder, and a dead one's lock gives way", async () => {
     const port = await udpServer(() => undefined);
-    const first = torpor("crts", ...to(port), ...trust(), "--state", state, "--patience", "2");
-    await new Promise((resolve) => setTimeout(resolve, 900));
+    const first = torpor("crts", ...to(port), ...trust(), "--state", state, "--patience", "5");
+    while (!existsSync(join(state, "lock"))) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
     const second = await torpor("crts", ...to(server.port), ...trust(), "--state", state);
     assertOneLine(second, /another wake \(process \d+\) is using/);
     await first;

@@ -9,33 +9,14 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
+import type { WakeLine } from "../../hosts/node/result.js";
+
+export type { WakeLine } from "../../hosts/node/result.js";
 
 export interface Finished {
   readonly status: number | null;
   readonly stdout: string;
   readonly stderr: string;
-}
-
-export interface WakeLine {
-  readonly wake: number;
-  readonly host: string;
-  readonly operation: string;
-  readonly way: "full" | "session" | "ticket" | null;
-  readonly handshake: {
-    readonly bytesOut: number;
-    readonly bytesIn: number;
-    readonly datagramsOut: number;
-    readonly datagramsIn: number;
-    readonly roundTrips: number;
-  };
-  readonly application: { readonly bytesOut: number; readonly bytesIn: number };
-  readonly protocol: string;
-  readonly cipherSuite: string;
-  readonly ms: number;
-  readonly heap: { readonly xsPeak: number; readonly dtlsPeak: number };
-  readonly code: string;
-  readonly bytes: number;
-  readonly notes: readonly string[];
 }
 
 /** Runs a program to its end. */
