@@ -346,7 +346,7 @@ async function ensureXsSources() {
 
 /** Whether the compiler makes 32-bit programs: on x86-64 with Debian's gcc-multilib. */
 function compiles32() {
-  const source = '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n';
+  const source = '#include <stdio.h>\n#include <sys/syscall.h>\nint main(void) { return puts("") < 0; }\n';
   const args = ["-m32", "-x", "c", "-", "-o", "/dev/null"];
   return spawnSync("gcc", args, { input: source, stdio: ["pipe", "ignore", "ignore"] }).status === 0;
 }
