@@ -143,11 +143,15 @@ export class DTLSSocket implements MessageSocket {
     this.#peer = { address: formatAddress(parseAddress(options.address)), port: options.port };
     this.#report = options.report ?? new AssociationReport();
     this.#way = options.resume ?? options.memory?.wayTo(this.#peer) ?? "session";
-    const { io, ...rest } = options.socket;
     this.#deadline = options.clock.ticks + (options.secure.patience ?? PATIENCE);
-    this.#udp = new io({ ...rest, target: this, onReadable: onDatagrams, onError: onUDPError });
+    this.#udp = this.newUDP();
     // The rest on a turn of its own: whoever makes a socket may be deep in the stack.
     this.#timer = options.timer.set(this.#onTimer, 0);
+  }
+
+  private newUDP(): UDP {
+    const { io, ...rest } = this.#options.socket;
+    return new io({ ...rest, target: this, onReadable: onDatagrams, onError: onUDPError });
   }
 
   /** The `target` of the options. */
@@ -167,8 +171,13 @@ export class DTLSSocket implements MessageSocket {
     if (this.#engine === undefined) {
       return undefined;
     }
-    const length = this.#engine.read(buffer);
+    const engine = this.#engine;
+    const length = engine.read(buffer);
     this.#reads++;
+    if (engine.state !== EngineState.OPEN && this.#timer === undefined) {
+      // What came behind the message ended the association: told on a turn of its own.
+      this.#timer = this.#options.timer.set(this.#onTimer, 0);
+    }
     return length > 0 ? length : undefined;
   }
 
@@ -200,7 +209,8 @@ export class DTLSSocket implements MessageSocket {
       }
       engine.mtu = secure.mtu ?? MTU;
       // An attempt to resume may take half of the time: something on the path may swallow just that hello.
-      const left = Math.max(1, this.#deadline - this.#options.clock.ticks);
+      const patience = secure.patience ?? PATIENCE;
+      const left = patience > 0 ? Math.max(1, this.#deadline - this.#options.clock.ticks) : patience;
       engine.timers(secure.handshakeTimer ?? HANDSHAKE_TIMER, this.#attempt === undefined ? left : Math.ceil(left / 2));
       if (this.#way === "ticket" || this.#attempt?.kind === "ticket") {
         engine.offerTickets();
@@ -226,11 +236,11 @@ export class DTLSSocket implements MessageSocket {
   }
 
   private start(): void {
-    const { clock, sessions } = this.#options;
+    const { clock } = this.#options;
     const unixTime = Math.floor((clock.time ?? 0) / 1000);
     const data = this.#attempt?.data.subarray(BINDING_BYTES);
     if (!this.#engine!.start(clock.ticks, unixTime, data)) {
-      sessions?.remove(this.#peer);
+      this.forget();
       this.note("the saved session is of another build: dropped");
       this.#attempt = undefined;
       this.#engine!.start(clock.ticks, unixTime);
@@ -301,6 +311,15 @@ export class DTLSSocket implements MessageSocket {
     } catch (error) {
       // Too long for its slot, or storage refuses: the next wake makes a full handshake. That is no fault of the server.
       this.note(`the session by ${session.kind} cannot be kept: ${(error as Error).message}`);
+    }
+  }
+
+  /** Removes this server's session. That it cannot be made durable is no reason to fail a connection that works. */
+  private forget(): void {
+    try {
+      this.#options.sessions?.remove(this.#peer);
+    } catch (error) {
+      this.note(`the old session cannot be removed: ${(error as Error).message}`);
     }
   }
 
@@ -400,7 +419,6 @@ export class DTLSSocket implements MessageSocket {
       }
       engine.take(this.#outgoing);
       const datagram = this.#outgoing.subarray(0, length);
-      this.count(datagram[0], length, "Out");
       this.#waiting = true;
       this.send(datagram);
     }
@@ -410,6 +428,7 @@ export class DTLSSocket implements MessageSocket {
   private send(datagram: Uint8Array): void {
     try {
       this.#udp?.write(datagram, this.#peer.address, this.#peer.port);
+      this.count(datagram[0], datagram.length, "Out");
     } catch (error) {
       if (!this.#unsent) {
         this.#unsent = true;
@@ -476,7 +495,7 @@ export class DTLSSocket implements MessageSocket {
       this.note(`the server did not resume by ${attempt.kind} and made a full handshake`);
     }
     if (refused !== undefined) {
-      this.#options.sessions?.remove(this.#peer);
+      this.forget();
     }
     const session = engine.session;
     const isWanted = session !== undefined && (session.kind === this.#way || this.#options.resume === undefined);
@@ -532,6 +551,14 @@ export class DTLSSocket implements MessageSocket {
     this.#waiting = false;
     this.#engine?.free();
     this.#engine = undefined;
+    // From another port: a late flight of the handshake before must not get into the next one.
+    try {
+      this.#udp?.close();
+      this.#udp = this.newUDP();
+    } catch (error) {
+      this.fail(error as Error);
+      return;
+    }
     this.begin();
   }
 
@@ -544,6 +571,9 @@ export class DTLSSocket implements MessageSocket {
 
   /** @internal For the callback above. */
   fail(error: Error): void {
+    if (this.#udp === undefined) {
+      return; // closed, or told before
+    }
     this.release();
     this.#options.onError?.call(this as never, error);
   }

@@ -73,8 +73,14 @@ function diagnosticOf(response: CoAPResponse): string {
   if (response.contentFormat !== undefined && response.contentFormat !== 0) {
     return "";
   }
+  const { payload } = response;
+  let end = Math.min(payload.length, DIAGNOSTIC_MAX);
+  // Not in the middle of a character: its further bytes are 10xxxxxx.
+  while (end < payload.length && end > 0 && (payload[end]! & 0xc0) === 0x80) {
+    end--;
+  }
   try {
-    const text = readUTF8(response.payload.subarray(0, DIAGNOSTIC_MAX));
+    const text = readUTF8(payload.subarray(0, end));
     // biome-ignore lint/suspicious/noControlCharactersInRegex: it is these that must not get through
     return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ").trim();
   } catch {
