@@ -14,10 +14,19 @@ import { FormatError } from "../errors.js";
 //  U+0800  … U+FFFF      1110xxxx 10xxxxxx 10xxxxxx      without U+D800 … U+DFFF
 //  U+10000 … U+10FFFF    11110xxx 10xxxxxx 10xxxxxx 10xxxxxx
 
+// Texts are read by index: an iterator costs objects for each character, and stack where requests are made.
+
+/** Bytes of a character that is two UTF-16 units in a string. */
+const SURROGATE_PAIR_SIZE = 4;
+
 /** Bytes that `text` takes in UTF-8. Throws FormatError on a lone surrogate. */
 export function lengthUTF8(text: string): number {
   let length = 0;
-  for (const character of text) length += sizeUTF8(character.codePointAt(0)!);
+  for (let index = 0; index < text.length; index++) {
+    const size = sizeUTF8(text.codePointAt(index)!);
+    length += size;
+    if (size === SURROGATE_PAIR_SIZE) index++;
+  }
   return length;
 }
 
@@ -27,9 +36,10 @@ export function lengthUTF8(text: string): number {
  */
 export function writeUTF8(text: string, buffer: Uint8Array, offset: number): number {
   let at = offset;
-  for (const character of text) {
-    const point = character.codePointAt(0)!;
+  for (let index = 0; index < text.length; index++) {
+    const point = text.codePointAt(index)!;
     const size = sizeUTF8(point);
+    if (size === SURROGATE_PAIR_SIZE) index++;
     if (size === 1) {
       buffer[at++] = point;
       continue;

@@ -7,7 +7,7 @@
  *     identity.commit(key, certificates);         // one write switches; the old key is erased after it
  */
 
-import { joinBytes, readUint, sameBytes, writeUint } from "../bytes.js";
+import { readUint, sameBytes, writeUint } from "../bytes.js";
 import { Engine } from "../dtls/engine.js";
 import { FormatError, LimitError, TorporError } from "../errors.js";
 import type { KeyValueStore } from "../io.js";
@@ -42,24 +42,25 @@ const CERTIFICATES_MAX = 16;
 const CERTIFICATE_BYTES_MAX = 0xffff;
 
 function encodeRecord(key: KeyId, certificates: readonly Uint8Array[]): Uint8Array {
-  const parts: Uint8Array[] = [];
   if (certificates.length > CERTIFICATES_MAX) {
     throw new LimitError(`expected at most ${CERTIFICATES_MAX} certificates to keep, got ${certificates.length}`);
   }
-  for (const certificate of certificates) {
-    if (certificate.length > CERTIFICATE_BYTES_MAX) {
-      throw new LimitError(
-        `expected a certificate of at most ${CERTIFICATE_BYTES_MAX} bytes, got ${certificate.length}`,
-      );
+  let end = FIRST_AT;
+  for (const { length } of certificates) {
+    if (length > CERTIFICATE_BYTES_MAX) {
+      throw new LimitError(`expected a certificate of at most ${CERTIFICATE_BYTES_MAX} bytes, got ${length}`);
     }
-    const length = new Uint8Array(2);
-    writeUint(length, 0, 2, certificate.length);
-    parts.push(length, certificate);
+    end += 2 + length;
   }
-  const head = new Uint8Array(FIRST_AT);
-  writeUint(head, KEY_AT, 4, key);
-  head[COUNT_AT] = certificates.length;
-  const record = joinBytes(head, ...parts);
+  const record = new Uint8Array(end);
+  writeUint(record, KEY_AT, 4, key);
+  record[COUNT_AT] = certificates.length;
+  let at = FIRST_AT;
+  for (const certificate of certificates) {
+    writeUint(record, at, 2, certificate.length);
+    record.set(certificate, at + 2);
+    at += 2 + certificate.length;
+  }
   record.set(sha256(record.subarray(CHECK_BYTES)).subarray(0, CHECK_BYTES));
   return record;
 }
@@ -160,12 +161,20 @@ export class IdentityStore {
     if (usable.length === 0) {
       throw new IdentityError("none of the server's CA certificates can be used: expected keys on P-256 or P-384");
     }
-    const record = encodeRecord(0, usable);
-    const old = this.#store.read(TRUST);
-    if (old === undefined || !sameBytes(new Uint8Array(old), record)) {
-      this.#store.write(TRUST, record);
+    if (!this.hasTrustAnchors(usable)) {
+      this.#store.write(TRUST, encodeRecord(0, usable));
     }
     return anchors.length - usable.length;
+  }
+
+  /** Whether these are the ones that are kept: told without a second record in memory. */
+  private hasTrustAnchors(anchors: readonly Uint8Array[]): boolean {
+    try {
+      const kept = this.trustAnchors;
+      return kept?.length === anchors.length && kept.every((anchor, index) => sameBytes(anchor, anchors[index]!));
+    } catch {
+      return false; // a corrupt record is written anew
+    }
   }
 
   /**

@@ -15,7 +15,7 @@ import { TorporError } from "../errors.js";
 import { type CertificatesResponse, ESTClient, type ESTResponse } from "../est/client.js";
 import type { Clock, KeyValueStore, Timer, UDPConstructor } from "../io.js";
 import { parseCertificate } from "../pki/certificate.js";
-import { certificateRequest, publicKey } from "../pki/key.js";
+import { certificateRequest, type KeyId, publicKey } from "../pki/key.js";
 import { SessionTable, type SessionTableGeometry } from "../session/table.js";
 import { type Identity, IdentityError, IdentityStore } from "./identity.js";
 
@@ -88,6 +88,12 @@ export function wake(host: Host, options: WakeOptions): Promise<WakeReport> {
   return new Wake(host, options).run();
 }
 
+type ESTOperation = OperationReport["operation"];
+
+const FIRST_BOOT: readonly ESTOperation[] = ["crts", "att", "sen"];
+const RENEWAL: readonly ESTOperation[] = ["sren"];
+const NO_BYTES = new Uint8Array();
+
 class Wake {
   readonly #host: Host;
   readonly #options: WakeOptions;
@@ -95,8 +101,13 @@ class Wake {
   readonly #sessions: SessionTable;
   readonly #association = new AssociationReport();
   readonly #operations: OperationReport[] = [];
-  #body = new Uint8Array();
+  #body = NO_BYTES;
   #coap: CoAPClient | undefined;
+  #est: ESTClient | undefined;
+  /** The one that the connection is made with. */
+  #identity: Identity | undefined;
+  /** The new key, until its certificate is kept. */
+  #key: KeyId | undefined;
 
   constructor(host: Host, options: WakeOptions) {
     const { geometry, ttl } = options;
@@ -112,11 +123,22 @@ class Wake {
     });
   }
 
+  /**
+   * The one function of a wake that waits: each of them would keep its stack, a promise and more in the heap, half a
+   * kilobyte, until the server has answered.
+   */
   async run(): Promise<WakeReport> {
     const started = this.#host.clock.ticks;
     await undefined; // what follows begins with the stack of a promise's turn, not the caller's
     try {
-      await this.work(this.enrolled());
+      const operations = this.begin();
+      for (let index = 0; index < operations.length; index++) {
+        const operation = operations[index]!;
+        this.finish(operation, await this.send(operation));
+      }
+    } catch (error) {
+      this.abandonKey();
+      throw error;
     } finally {
       this.#coap?.close();
     }
@@ -128,31 +150,50 @@ class Wake {
     };
   }
 
-  private async work(enrolled: Identity | undefined): Promise<void> {
+  /** What is to be done at this wake, in order; the connection for it is begun. */
+  private begin(): readonly ESTOperation[] {
     const { operation, factory } = this.#options;
+    const enrolled = this.enrolled();
     if (operation === "run") {
       if (enrolled === undefined) {
-        await this.firstBoot(required(factory));
-      } else if (this.isRenewalDue(enrolled)) {
-        await this.enroll(this.connect(enrolled), "sren", enrolled);
+        this.connect(required(factory));
+        return FIRST_BOOT;
       }
-      return;
+      if (!this.isRenewalDue(enrolled)) {
+        return [];
+      }
+      this.connect(enrolled);
+      return RENEWAL;
     }
     // The first enrolment is the factory identity's affair, even where the device has another one by now; a renewal is
     // the enrolled one's.
     const other = operation === "sren" ? undefined : factory;
-    const identity = required(operation === "sen" ? (factory ?? enrolled) : (enrolled ?? other));
-    const est = this.connect(identity);
+    this.connect(required(operation === "sen" ? (factory ?? enrolled) : (enrolled ?? other)));
+    return [operation];
+  }
+
+  private send(operation: ESTOperation): Promise<ESTResponse> {
+    const est = this.#est!;
     switch (operation) {
       case "crts":
-        await this.fetchTrustAnchors(est);
-        break;
+        return est.caCertificates();
       case "att":
-        this.done("att", await est.csrAttributes());
-        break;
+        return est.csrAttributes();
+      case "sen":
+        return est.simpleEnroll(this.newRequest());
       default:
-        await this.enroll(est, operation, identity);
+        return est.simpleReenroll(this.newRequest());
     }
+  }
+
+  private finish(operation: ESTOperation, response: ESTResponse): void {
+    if (operation === "crts") {
+      this.keepTrustAnchors((response as CertificatesResponse).certificates);
+    } else if (operation !== "att") {
+      this.keepIdentity((response as CertificatesResponse).certificates);
+    }
+    this.#body = response.body as Uint8Array<ArrayBuffer>;
+    this.#operations.push({ operation, code: codeText(response.code), bytes: response.body.length });
   }
 
   /** The enrolled identity. One that is corrupt counts as none where the factory identity is at hand. */
@@ -168,15 +209,9 @@ class Wake {
     }
   }
 
-  private async firstBoot(factory: Identity): Promise<void> {
-    const est = this.connect(factory);
-    await this.fetchTrustAnchors(est);
-    this.done("att", await est.csrAttributes());
-    await this.enroll(est, "sen", factory);
-  }
-
-  private connect(identity: Identity): ESTClient {
-    const { options, secure } = { options: this.#options, secure: this.credentials(identity) };
+  private connect(identity: Identity): void {
+    const options = this.#options;
+    const secure = this.credentials(identity);
     const { UDP, timer, clock, store } = this.#host;
     const socket: DTLSSocketOptions & { io: typeof DTLSSocket } = {
       io: DTLSSocket,
@@ -198,7 +233,8 @@ class Wake {
       blockSize: options.blockSize,
       ...(options.maxBody === undefined ? {} : { maxBody: options.maxBody }),
     });
-    return new ESTClient({ coap: this.#coap, label: options.label });
+    this.#est = new ESTClient({ coap: this.#coap, label: options.label });
+    this.#identity = identity;
   }
 
   private credentials(identity: Identity): DTLSCredentials {
@@ -211,34 +247,28 @@ class Wake {
   }
 
   /** Keeps the self-issued ones as anchors; where there is none, all. */
-  private async fetchTrustAnchors(est: ESTClient): Promise<void> {
-    const response = await est.caCertificates();
-    const roots = response.certificates.filter((der) => {
-      const { subject, issuer } = parseCertificate(der);
-      return sameBytes(subject, issuer);
-    });
-    const unusable = this.#identities.setTrustAnchors(roots.length > 0 ? roots : response.certificates);
+  private keepTrustAnchors(certificates: readonly Uint8Array[]): void {
+    const roots = certificates.filter(isSelfIssued);
+    const unusable = this.#identities.setTrustAnchors(roots.length > 0 ? roots : certificates);
     if (unusable > 0) {
       this.#association.notes.push(`${unusable} of the server's CA certificates cannot be used here: left out`);
     }
-    this.done("crts", response);
   }
 
-  /** A new key, a request for it with the subject of the identity at hand, and the switch to what was issued. */
-  private async enroll(est: ESTClient, operation: "sen" | "sren", identity: Identity): Promise<void> {
-    const { subject } = parseCertificate(identity.certificates[0]!);
+  /** A new key, and a request for it with the subject of the identity at hand. */
+  private newRequest(): Uint8Array {
+    const { subject } = parseCertificate(this.#identity!.certificates[0]!);
     const key = this.#identities.prepareKey();
-    let response: CertificatesResponse;
-    try {
-      const request = certificateRequest(key, subject, new Uint8Array());
-      response = operation === "sen" ? await est.simpleEnroll(request) : await est.simpleReenroll(request);
-      const time = Math.floor((this.#host.clock.time ?? 0) / 1000);
-      this.#identities.commit(key, ownFirst(response.certificates, publicKey(key)), time);
-    } catch (error) {
-      this.#identities.abandon(key);
-      throw error;
-    }
-    this.done(operation, response);
+    this.#key = key;
+    return certificateRequest(key, subject, new Uint8Array());
+  }
+
+  /** The switch to what was issued. */
+  private keepIdentity(certificates: readonly Uint8Array[]): void {
+    const key = this.#key!;
+    const time = Math.floor((this.#host.clock.time ?? 0) / 1000);
+    this.#identities.commit(key, ownFirst(certificates, publicKey(key)), time);
+    this.#key = undefined;
     // What was authenticated with the certificate before ends with it. The socket would not use it any more either.
     try {
       this.#sessions.clear();
@@ -247,15 +277,17 @@ class Wake {
     }
   }
 
+  /** Erases the key of an enrolment that failed. */
+  private abandonKey(): void {
+    if (this.#key !== undefined) {
+      this.#identities.abandon(this.#key);
+    }
+  }
+
   private isRenewalDue({ certificates }: Identity): boolean {
     const { notBefore, notAfter } = parseCertificate(certificates[0]!);
     const now = (this.#host.clock.time ?? 0) / 1000;
     return now >= notBefore + ((notAfter - notBefore) * RENEW_NUMERATOR) / RENEW_DENOMINATOR;
-  }
-
-  private done(operation: OperationReport["operation"], response: ESTResponse): void {
-    this.#body = response.body as Uint8Array<ArrayBuffer>;
-    this.#operations.push({ operation, code: codeText(response.code), bytes: response.body.length });
   }
 }
 
@@ -273,4 +305,9 @@ function ownFirst(certificates: readonly Uint8Array[], point: Uint8Array): reado
     throw new IdentityError("the server issued no certificate for this device's key: refused");
   }
   return [own, ...certificates.filter((der) => der !== own)];
+}
+
+function isSelfIssued(der: Uint8Array): boolean {
+  const certificate = parseCertificate(der);
+  return sameBytes(certificate.subject, certificate.issuer);
 }

@@ -129,53 +129,65 @@ export class ESTClient {
   }
 
   /** /crts: the CA certificates (RFC 7030 section 4.1). */
-  async caCertificates(): Promise<CertificatesResponse> {
-    const response = await this.#coap.request({
-      method: "GET",
-      path: `${this.#path}/crts`,
-      accept: ContentFormat.PKCS7_CERTS_ONLY,
-    });
-    return certificatesOf("crts", response);
+  caCertificates(): Promise<CertificatesResponse> {
+    const path = `${this.#path}/crts`;
+    return this.#coap.request({ method: "GET", path, accept: ContentFormat.PKCS7_CERTS_ONLY }).then(readCACertificates);
   }
 
   /** /att: what the server wants to see in a CSR (RFC 7030 section 4.5). A server without (4.04) wants nothing. */
-  async csrAttributes(): Promise<CsrAttributesResponse> {
-    const response = await this.#coap.request({
-      method: "GET",
-      path: `${this.#path}/att`,
-      accept: ContentFormat.CSRATTRS,
-    });
-    const body = response.payload;
-    if (response.code === NOT_FOUND) {
-      return { code: response.code, body: new Uint8Array(), attributes: [] };
-    }
-    check("att", response, [ContentFormat.CSRATTRS]);
-    return { code: response.code, body, attributes: readCsrAttributes(body) };
+  csrAttributes(): Promise<CsrAttributesResponse> {
+    const path = `${this.#path}/att`;
+    return this.#coap.request({ method: "GET", path, accept: ContentFormat.CSRATTRS }).then(readAttributes);
   }
 
   /** /sen: a certificate for a device that has none from this CA yet (RFC 7030 section 4.2.1). */
   simpleEnroll(request: Uint8Array): Promise<CertificatesResponse> {
-    return this.enroll("sen", request);
+    return this.enroll("sen", request).then(readEnrolled);
   }
 
   /** /sren: the renewal of the certificate that this connection is authenticated with (RFC 7030 section 4.2.2). */
   simpleReenroll(request: Uint8Array): Promise<CertificatesResponse> {
-    return this.enroll("sren", request);
+    return this.enroll("sren", request).then(readReenrolled);
   }
 
-  private async enroll(operation: "sen" | "sren", request: Uint8Array): Promise<CertificatesResponse> {
-    const response = await this.#coap.request({
+  private enroll(operation: "sen" | "sren", request: Uint8Array): Promise<CoAPResponse> {
+    return this.#coap.request({
       method: "POST",
       path: `${this.#path}/${operation}`,
       contentFormat: ContentFormat.PKCS10,
       accept: this.#certificateFormat,
       payload: request,
     });
-    return certificatesOf(operation, response);
   }
 }
 
+// What becomes of an answer: one function for each operation, not closures or functions that wait, which keep their
+// stack in the heap for as long as the server takes.
+
+function readCACertificates(response: CoAPResponse): CertificatesResponse {
+  return certificatesOf("crts", response);
+}
+
+function readEnrolled(response: CoAPResponse): CertificatesResponse {
+  return certificatesOf("sen", response);
+}
+
+function readReenrolled(response: CoAPResponse): CertificatesResponse {
+  return certificatesOf("sren", response);
+}
+
+function readAttributes(response: CoAPResponse): CsrAttributesResponse {
+  const { code, payload: body } = response;
+  if (code === NOT_FOUND) {
+    return { code, body: new Uint8Array(), attributes: [] };
+  }
+  check("att", response, ATTRIBUTES);
+  return { code, body, attributes: readCsrAttributes(body) };
+}
+
 const NOT_FOUND = 0x84;
+const ATTRIBUTES: readonly number[] = [ContentFormat.CSRATTRS];
+const CERTIFICATES: readonly number[] = [ContentFormat.PKCS7_CERTS_ONLY, ContentFormat.PKIX_CERT];
 
 function check(operation: string, response: CoAPResponse, formats: readonly number[]): void {
   if (!isSuccess(response.code)) {
@@ -190,14 +202,14 @@ function check(operation: string, response: CoAPResponse, formats: readonly numb
 }
 
 function certificatesOf(operation: string, response: CoAPResponse): CertificatesResponse {
-  check(operation, response, [ContentFormat.PKCS7_CERTS_ONLY, ContentFormat.PKIX_CERT]);
+  check(operation, response, CERTIFICATES);
   const body = response.payload;
   if (body.length === 0) {
     throw new FormatError(`${operation}: expected certificates in the answer, got an empty body`);
   }
   const certificates = response.contentFormat === ContentFormat.PKIX_CERT ? [body] : readCertsOnly(body);
-  for (const certificate of certificates) {
-    parseCertificate(certificate);
+  for (let index = 0; index < certificates.length; index++) {
+    parseCertificate(certificates[index]!);
   }
   return { code: response.code, body, certificates };
 }

@@ -29,81 +29,167 @@ export interface ClientCertInfo {
   readonly der: Uint8Array;
 }
 
-/** A parsed certificate. All byte arrays are views into `der`. */
+/*
+ * What `walk` finds on its way: the fields of
+ *
+ *     Certificate     SEQUENCE { tbsCertificate, signatureAlgorithm, signature }
+ *     TBSCertificate  SEQUENCE { [0] version, serialNumber, signature, issuer, validity, subject,
+ *                                subjectPublicKeyInfo, [1] issuerUniqueID, [2] subjectUniqueID, [3] extensions }
+ */
+const TBS = 0;
+const SERIAL_NUMBER = 1;
+const ISSUER = 2;
+const VALIDITY = 3;
+const SUBJECT = 4;
+const PUBLIC_KEY_INFO = 5;
+const EXTENSION_LIST = 6;
+const NOTHING = 7;
+
+/**
+ * Checks the whole certificate and returns one field of it: a view of the element with tag and length, but for the
+ * content of the serial number and of the list of extensions; undefined for extensions that are not there.
+ */
+function walk(der: Uint8Array, wanted: number): Uint8Array | undefined {
+  const tbs = readTBS(der);
+  if (wanted === TBS) return tbs;
+  const fields = new DERReader(tbs).enter(Tag.SEQUENCE);
+  const version = readVersion(fields);
+  let found: Uint8Array | undefined;
+  const serialNumber = fields.readInteger();
+  if (wanted === SERIAL_NUMBER) found = withoutSignOctet(serialNumber);
+  fields.skip(Tag.SEQUENCE);
+  for (let field = ISSUER; field <= PUBLIC_KEY_INFO; field++) {
+    const element = fields.readElement(Tag.SEQUENCE);
+    if (field === VALIDITY) readTimes(element);
+    if (field === PUBLIC_KEY_INFO) readKeyInfo(element);
+    if (field === wanted) found = element;
+  }
+  if (version >= 1 && fields.tag === ISSUER_UNIQUE_ID) fields.skip();
+  if (version >= 1 && fields.tag === SUBJECT_UNIQUE_ID) fields.skip();
+  if (version === 2 && fields.tag === EXTENSIONS) {
+    const wrapper = fields.enter(EXTENSIONS);
+    const extensions = wrapper.read(Tag.SEQUENCE);
+    wrapper.finish();
+    findExtension(extensions, undefined);
+    if (wanted === EXTENSION_LIST) found = extensions;
+  }
+  fields.finish();
+  return found;
+}
+
+function readTBS(der: Uint8Array): Uint8Array {
+  const reader = new DERReader(der);
+  const certificate = reader.enter(Tag.SEQUENCE);
+  reader.finish();
+  const tbs = certificate.readElement(Tag.SEQUENCE);
+  certificate.skip(Tag.SEQUENCE);
+  certificate.readBitString();
+  certificate.finish();
+  return tbs;
+}
+
+function readVersion(fields: DERReader): number {
+  if (fields.tag !== VERSION) return 0;
+  const wrapper = fields.enter(VERSION);
+  const number = wrapper.readUnsignedInteger();
+  wrapper.finish();
+  const version = number.length === 1 ? number[0]! : 255;
+  if (version > 2) throw new FormatError("certificate: expected version 1 to 3, got a later one");
+  return version;
+}
+
+/** Not before and not after. */
+function readTimes(validity: Uint8Array): readonly [number, number] {
+  const times = new DERReader(validity).enter(Tag.SEQUENCE);
+  const notBefore = times.readTime();
+  const notAfter = times.readTime();
+  times.finish();
+  return [notBefore, notAfter];
+}
+
+interface KeyInfo {
+  readonly algorithm: Uint8Array;
+  readonly curve: Uint8Array | undefined;
+  readonly key: Uint8Array;
+}
+
+function readKeyInfo(publicKeyInfo: Uint8Array): KeyInfo {
+  const keyInfo = new DERReader(publicKeyInfo).enter(Tag.SEQUENCE);
+  const identifier = keyInfo.enter(Tag.SEQUENCE);
+  const algorithm = identifier.readOID();
+  let curve: Uint8Array | undefined;
+  if (identifier.tag === Tag.OBJECT_IDENTIFIER) curve = identifier.readOID();
+  else if (!identifier.done) identifier.skip();
+  identifier.finish();
+  const key = keyInfo.readBitString();
+  keyInfo.finish();
+  return { algorithm, curve, key };
+}
+
+/**
+ * A certificate that was checked as a whole when it was made. Its fields are looked up in the DER each time that they
+ * are asked for: kept, they would cost a device some 800 bytes for each certificate. All byte arrays are views into `der`.
+ */
 class Certificate {
   /** The whole certificate. */
   readonly der: Uint8Array;
+
+  constructor(der: Uint8Array) {
+    walk(der, NOTHING);
+    this.der = der;
+  }
+
   /** The TBSCertificate with tag and length: what is signed. */
-  readonly tbs: Uint8Array;
+  get tbs(): Uint8Array {
+    return walk(this.der, TBS)!;
+  }
+
   /**
    * Unsigned, big-endian, without sign octet. A negative one, which RFC 5280 section 4.1.2.2 forbids and asks to put up
    * with, is its content octets as they are.
    */
-  readonly serialNumber: Uint8Array;
+  get serialNumber(): Uint8Array {
+    return walk(this.der, SERIAL_NUMBER)!;
+  }
+
   /** The issuer's Name, DER. */
-  readonly issuer: Uint8Array;
+  get issuer(): Uint8Array {
+    return walk(this.der, ISSUER)!;
+  }
+
   /** The subject's Name, DER. */
-  readonly subject: Uint8Array;
+  get subject(): Uint8Array {
+    return walk(this.der, SUBJECT)!;
+  }
+
   /** Seconds since 1970-01-01T00:00:00Z. */
-  readonly notBefore: number;
+  get notBefore(): number {
+    return readTimes(walk(this.der, VALIDITY)!)[0];
+  }
+
   /** Seconds since 1970-01-01T00:00:00Z; 253402300799 where RFC 5280 says "no well-defined expiration date". */
-  readonly notAfter: number;
+  get notAfter(): number {
+    return readTimes(walk(this.der, VALIDITY)!)[1];
+  }
+
   /** The whole SubjectPublicKeyInfo, DER. */
-  readonly publicKeyInfo: Uint8Array;
+  get publicKeyInfo(): Uint8Array {
+    return walk(this.der, PUBLIC_KEY_INFO)!;
+  }
+
   /** Content octets of the key algorithm's OID. */
-  readonly publicKeyAlgorithm: Uint8Array;
+  get publicKeyAlgorithm(): Uint8Array {
+    return readKeyInfo(this.publicKeyInfo).algorithm;
+  }
+
   /** Content octets of the curve's OID (RFC 5480 section 2.1.1); undefined where the parameters are no OID. */
-  readonly curve: Uint8Array | undefined;
+  get curve(): Uint8Array | undefined {
+    return readKeyInfo(this.publicKeyInfo).curve;
+  }
+
   /** The key itself: for P-256 the uncompressed point, 65 bytes. */
-  readonly publicKey: Uint8Array;
-  readonly #extensions: Uint8Array | undefined;
-
-  constructor(der: Uint8Array) {
-    const reader = new DERReader(der);
-    const certificate = reader.enter(Tag.SEQUENCE);
-    reader.finish();
-    this.der = der;
-    this.tbs = certificate.readElement(Tag.SEQUENCE);
-    certificate.skip(Tag.SEQUENCE);
-    certificate.readBitString();
-    certificate.finish();
-
-    const fields = new DERReader(this.tbs).enter(Tag.SEQUENCE);
-    let version = 0;
-    if (fields.tag === VERSION) {
-      const wrapper = fields.enter(VERSION);
-      const number = wrapper.readUnsignedInteger();
-      wrapper.finish();
-      version = number.length === 1 ? number[0]! : 255;
-      if (version > 2) throw new FormatError("certificate: expected version 1 to 3, got a later one");
-    }
-    this.serialNumber = withoutSignOctet(fields.readInteger());
-    fields.skip(Tag.SEQUENCE);
-    this.issuer = fields.readElement(Tag.SEQUENCE);
-    const validity = fields.enter(Tag.SEQUENCE);
-    this.notBefore = validity.readTime();
-    this.notAfter = validity.readTime();
-    validity.finish();
-    this.subject = fields.readElement(Tag.SEQUENCE);
-    this.publicKeyInfo = fields.readElement(Tag.SEQUENCE);
-    const keyInfo = new DERReader(this.publicKeyInfo).enter(Tag.SEQUENCE);
-    const algorithm = keyInfo.enter(Tag.SEQUENCE);
-    this.publicKeyAlgorithm = algorithm.readOID();
-    if (algorithm.tag === Tag.OBJECT_IDENTIFIER) this.curve = algorithm.readOID();
-    else if (!algorithm.done) algorithm.skip();
-    algorithm.finish();
-    this.publicKey = keyInfo.readBitString();
-    keyInfo.finish();
-
-    if (version >= 1 && fields.tag === ISSUER_UNIQUE_ID) fields.skip();
-    if (version >= 1 && fields.tag === SUBJECT_UNIQUE_ID) fields.skip();
-    if (version === 2 && fields.tag === EXTENSIONS) {
-      const wrapper = fields.enter(EXTENSIONS);
-      this.#extensions = wrapper.read(Tag.SEQUENCE);
-      wrapper.finish();
-      findExtension(this.#extensions, undefined);
-    }
-    fields.finish();
+  get publicKey(): Uint8Array {
+    return readKeyInfo(this.publicKeyInfo).key;
   }
 
   /**
@@ -111,7 +197,8 @@ class Certificate {
    * none. Throws a FormatError where it is there twice, which RFC 5280 section 4.2 forbids.
    */
   extension(oid: Uint8Array): Extension | undefined {
-    return this.#extensions && findExtension(this.#extensions, oid);
+    const extensions = walk(this.der, EXTENSION_LIST);
+    return extensions && findExtension(extensions, oid);
   }
 }
 
