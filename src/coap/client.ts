@@ -27,7 +27,7 @@ export interface CoAPClientOptions {
   /** `new socket.io({ ...socket, onReadable, onWritable, onError })` is what the client talks through, and closes. */
   socket: SocketOptions;
   timer: Timer;
-  /** Bytes of the largest block to send, and to be sent: 1024. Its two buffers take 2 × this + 385 bytes. */
+  /** Bytes of the largest block to send, and to be sent: 1024. The receive buffer takes this + 129 bytes, the other what it has to hold. */
   blockSize?: BlockSize;
   /** Bytes of the largest response body: 4096. */
   maxBody?: number;
@@ -56,8 +56,8 @@ const RESPONSE_ROOM = 128;
 
 interface PendingRequest {
   readonly transfer: Transfer;
-  readonly resolve: (response: CoAPResponse) => void;
-  readonly reject: (error: Error) => void;
+  resolve: (response: CoAPResponse) => void;
+  reject: (error: Error) => void;
 }
 
 export class CoAPClient implements ExchangeHandler {
@@ -71,7 +71,7 @@ export class CoAPClient implements ExchangeHandler {
 
   /** Throws RangeError on an option out of its range, and what the socket's constructor throws. */
   constructor(options: CoAPClientOptions) {
-    const transmission = { ...TRANSMISSION, ...options.transmission };
+    const transmission = options.transmission ? { ...TRANSMISSION, ...options.transmission } : TRANSMISSION;
     checkOptions(options, transmission);
     this.#blockSize = options.blockSize ?? MAX_BLOCK_SIZE;
     this.#maxBody = options.maxBody ?? DEFAULT_MAX_BODY;
@@ -121,14 +121,26 @@ export class CoAPClient implements ExchangeHandler {
    * `maxBody`, request too large for the buffer), FormatError (malformed response or request), or the socket's error.
    */
   request(request: CoAPRequest): Promise<CoAPResponse> {
-    return new Promise((resolve, reject) => {
-      if (this.#end) throw this.#end;
-      const maxBody = request.maxBody ?? this.#maxBody;
-      checkMaxBody(maxBody);
-      const transfer = new Transfer(request, this.#blockSize, maxBody);
-      this.#queue.push({ transfer, resolve, reject });
+    try {
+      const pending = this.newPending(request);
+      const promise = new Promise<CoAPResponse>((resolve, reject) => {
+        pending.resolve = resolve;
+        pending.reject = reject;
+      });
+      // Not within the promise's function, nor before: what is deep in the stack when a message is made costs heap.
+      this.#queue.push(pending);
       this.startNext();
-    });
+      return promise;
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  private newPending(request: CoAPRequest): PendingRequest {
+    if (this.#end) throw this.#end;
+    const maxBody = request.maxBody ?? this.#maxBody;
+    checkMaxBody(maxBody);
+    return { transfer: new Transfer(request, this.#blockSize, maxBody), resolve: nothing, reject: nothing };
   }
 
   /** Closes the socket; requests that have not ended are rejected with a CoAPError. May be called again. */
@@ -194,6 +206,8 @@ export class CoAPClient implements ExchangeHandler {
     this.#queue.length = 0;
   }
 }
+
+function nothing(): void {}
 
 function checkOptions(options: CoAPClientOptions, transmission: Transmission): void {
   const { blockSize = MAX_BLOCK_SIZE, maxBody = 0, state } = options;

@@ -15,6 +15,7 @@ import {
   encodeEmpty,
   HEADER_BYTES,
   isResponse,
+  longestEncoding,
   MAX_TOKEN_BYTES,
   type Message,
   MessageReader,
@@ -79,7 +80,6 @@ export interface ExchangeHandler {
 
 /** Message IDs that are remembered to know duplicates. A server that this client talks to sends one at a time. */
 const SEEN_MESSAGES = 8;
-const NO_MESSAGE = -1;
 
 const IDLE = 0;
 const AWAITING_ACKNOWLEDGEMENT = 1;
@@ -120,13 +120,13 @@ export class MessageExchange {
   #messageId = 0;
 
   // The message as sent, kept for its retransmission, and the last one that came.
-  // Both are made for the first message: until then a handshake needs the memory.
+  // Both are made for the first message: until then a handshake needs the memory. The former is as long as what it has
+  // to hold; the latter can be asked to hold anything.
   #tx = new Uint8Array(0);
   #txLength = 0;
   #rx = new Uint8Array(0);
   readonly #sendBytes: number;
   readonly #receiveBytes: number;
-  readonly #empty = new Uint8Array(HEADER_BYTES);
   readonly #reader = new MessageReader();
   readonly #response = new Response();
 
@@ -138,9 +138,9 @@ export class MessageExchange {
   #timerId: TimerId;
   readonly #onTimeout = (): void => this.timedOut();
 
-  // Messages from the server that were processed: by message ID and token, for a message ID comes again after a while.
-  readonly #seenMessageIds = new Int32Array(SEEN_MESSAGES).fill(NO_MESSAGE);
-  readonly #seenTokens = new Float64Array(SEEN_MESSAGES);
+  // Separate responses that were processed, made when the first one comes: token and message ID in one number, for a
+  // message ID comes again after a while; 0 for none.
+  #seen: Float64Array | undefined;
   #seenAt = 0;
 
   constructor(options: ExchangeOptions, handler: ExchangeHandler) {
@@ -189,7 +189,8 @@ export class MessageExchange {
    */
   start(message: Message, description: string): void {
     message.messageId = this.#nextMessageId;
-    this.makeBuffers();
+    const length = Math.min(longestEncoding(message), this.#sendBytes);
+    if (this.#tx.length < length) this.#tx = new Uint8Array(length);
     this.#txLength = encode(message, this.#tx);
     this.#messageId = this.#nextMessageId;
     this.#nextMessageId = (this.#nextMessageId + 1) & 0xffff;
@@ -209,13 +210,6 @@ export class MessageExchange {
     const socket = this.#socket;
     this.#socket = undefined;
     socket?.close();
-  }
-
-  private makeBuffers(): void {
-    if (this.#tx.length === 0) {
-      this.#tx = new Uint8Array(this.#sendBytes);
-      this.#rx = new Uint8Array(this.#receiveBytes);
-    }
   }
 
   private transmit(): void {
@@ -296,7 +290,7 @@ export class MessageExchange {
 
   /** @internal */
   onReadable(): void {
-    this.makeBuffers();
+    if (this.#rx.length === 0) this.#rx = new Uint8Array(this.#receiveBytes);
     while (this.#socket) {
       let length: number | undefined;
       try {
@@ -384,23 +378,25 @@ export class MessageExchange {
   }
 
   private sendEmpty(type: number): void {
-    encodeEmpty(type, this.#reader.messageId, this.#empty);
-    this.write(this.#empty);
+    const empty = new Uint8Array(HEADER_BYTES); // few servers make one necessary, none twice in a row
+    encodeEmpty(type, this.#reader.messageId, empty);
+    this.write(empty);
   }
 
   private remember(): void {
-    this.#seenMessageIds[this.#seenAt] = this.#reader.messageId;
-    this.#seenTokens[this.#seenAt] = this.#tokenNumber;
+    this.#seen ??= new Float64Array(SEEN_MESSAGES);
+    this.#seen[this.#seenAt] = seenNumber(this.#tokenNumber, this.#reader.messageId);
     this.#seenAt = (this.#seenAt + 1) % SEEN_MESSAGES;
   }
 
   // RFC 7252 section 4.5.
   private isSeen(): boolean {
     const { code, messageId, tokenNumber } = this.#reader;
-    if (!isResponse(code)) return false;
-    for (let at = 0; at < SEEN_MESSAGES; at++) {
-      if (this.#seenMessageIds[at] === messageId && this.#seenTokens[at] === tokenNumber) return true;
-    }
-    return false;
+    return isResponse(code) && (this.#seen?.includes(seenNumber(tokenNumber, messageId)) ?? false);
   }
+}
+
+/** Never 0. Exact for the tokens of this client, which counts; one too large for that is none of them. */
+function seenNumber(token: number, messageId: number): number {
+  return (token + 1) * 0x10000 + messageId;
 }

@@ -86,6 +86,8 @@ const EXTENDED_16 = 14;
 const RESERVED_NIBBLE = 15;
 const EXTENDED_8_BASE = 13;
 const EXTENDED_16_BASE = 269;
+/** Delta and length of an option: a byte for both nibbles, and two extended bytes for each. */
+const MAX_OPTION_HEADER_BYTES = 5;
 const MAX_EXTENDED = EXTENDED_16_BASE + 0xffff;
 
 /** The option formats of RFC 7252 section 3.2: opaque and empty are bytes, uint is a number (0 … 2³²-1). */
@@ -144,6 +146,13 @@ export function encode(message: Message, buffer: Uint8Array): number {
   buffer[at] = PAYLOAD_MARKER;
   buffer.set(payload, at + 1);
   return end;
+}
+
+/** Bytes that `encode` needs at most: those of the message, and four for each option more than some need. */
+export function longestEncoding({ token, options, payload }: Message): number {
+  let length = HEADER_BYTES + token.length + 1 + payload.length;
+  for (let at = 0; at < options.length; at++) length += MAX_OPTION_HEADER_BYTES + valueLength(options[at].value);
+  return length;
 }
 
 /** Writes an Empty message of 4 bytes: an acknowledgement or a reset of `messageId` (RFC 7252 section 4.1). */
@@ -363,7 +372,8 @@ function encodeOptions(options: readonly Option[], buffer: Uint8Array, offset: n
   let previous = 0;
   // The delta coding wants ascending numbers: looking for the next one costs less memory than a sorted copy.
   for (let number = nextNumber(options, -1); number <= MAX_OPTION_NUMBER; number = nextNumber(options, number)) {
-    for (const option of options) {
+    for (let index = 0; index < options.length; index++) {
+      const option = options[index];
       if (option.number !== number) continue;
       at = encodeOption(number - previous, option.value, buffer, at);
       previous = number;
@@ -375,7 +385,8 @@ function encodeOptions(options: readonly Option[], buffer: Uint8Array, offset: n
 /** The smallest option number above `previous`, or one that is too large for an option. */
 function nextNumber(options: readonly Option[], previous: number): number {
   let next = MAX_OPTION_NUMBER + 1;
-  for (const { number } of options) {
+  for (let at = 0; at < options.length; at++) {
+    const { number } = options[at];
     checkRange("option number", number, MAX_OPTION_NUMBER);
     if (number > previous && number < next) next = number;
   }

@@ -349,7 +349,7 @@ function requestOptions(request: CoAPRequest): Option[] {
   if (uriPort !== undefined) addUint16(options, OptionNumber.URI_PORT, uriPort);
   addPath(options, path);
   if (contentFormat !== undefined) addUint16(options, OptionNumber.CONTENT_FORMAT, contentFormat);
-  for (const argument of query ?? []) addString(options, OptionNumber.URI_QUERY, argument);
+  if (query) for (let at = 0; at < query.length; at++) addString(options, OptionNumber.URI_QUERY, query[at]);
   if (accept !== undefined) addUint16(options, OptionNumber.ACCEPT, accept);
   return options;
 }
@@ -358,7 +358,9 @@ function requestOptions(request: CoAPRequest): Option[] {
 function addPath(options: Option[], path: string): void {
   if (!path.startsWith("/")) throw new FormatError(`expected a path that begins with "/", got "${path}"`);
   if (path === "/") return;
-  for (const segment of path.slice(1).split("/")) {
+  const segments = path.slice(1).split("/");
+  for (let at = 0; at < segments.length; at++) {
+    const segment = segments[at];
     if (segment === "." || segment === "..")
       throw new FormatError(`expected a path without "${segment}", got "${path}"`);
     addString(options, OptionNumber.URI_PATH, segment);
