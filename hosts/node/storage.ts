@@ -169,7 +169,7 @@ class Store implements KeyValueStore {
 /** Memory that survives deep sleep, for the table; in a file here, so it is written out by `commit`. */
 export interface RetainedMemory {
   readonly bytes: Uint8Array;
-  commit(): void;
+  readonly commit: () => void;
 }
 
 export class DeviceState {

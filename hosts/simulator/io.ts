@@ -4,6 +4,7 @@
  *     const socket = new UDP({ onReadable() { const datagram = socket.read(); … } });
  */
 
+import type { RetainedMemory } from "../../src/enrollment/wake.js";
 import type { Clock, Datagram, KeyValueStore, SocketCallbacks, Timer, UDP as UDPShape } from "../../src/io.js";
 
 export class UDP extends Native("xs_host_udp_destructor") implements UDPShape {
@@ -65,7 +66,7 @@ export class Store implements KeyValueStore {
   close(): void {}
 }
 
-/** The retained memory of the device with `length` bytes for the session table. */
-export function retain(length: number): { readonly bytes: Uint8Array; commit(): void } {
-  return { bytes: new Uint8Array(native("xs_host_retained").call(undefined, length)), commit() {} };
+/** The retained memory of the device with `length` bytes for the session table: mapped, it needs no commit. */
+export function retain(length: number): RetainedMemory {
+  return { bytes: new Uint8Array(native("xs_host_retained").call(undefined, length)) };
 }

@@ -19,6 +19,12 @@ import { certificateRequest, type KeyId, publicKey } from "../pki/key.js";
 import { SessionTable, type SessionTableGeometry } from "../session/table.js";
 import { type Identity, IdentityError, IdentityStore } from "./identity.js";
 
+/** Bytes that survive deep sleep; `commit`, where they need it, is called after each change of them, as a function. */
+export interface RetainedMemory {
+  readonly bytes: Uint8Array;
+  readonly commit?: (() => void) | undefined;
+}
+
 /** What a host hands in. */
 export interface Host {
   readonly UDP: UDPConstructor;
@@ -26,8 +32,8 @@ export interface Host {
   readonly clock: Clock;
   /** Key-value storage that survives power-off. */
   readonly store: KeyValueStore;
-  /** Memory that survives deep sleep, with `byteLength` bytes; `commit` is called after each change of them. */
-  retain(byteLength: number): { readonly bytes: Uint8Array; commit(): void };
+  /** Memory that survives deep sleep, with `byteLength` bytes. */
+  retain(byteLength: number): RetainedMemory;
 }
 
 /** What can be done at a wake. `run` does what is due: the first enrolment, or a renewal, or nothing. */
@@ -114,12 +120,12 @@ class Wake {
     this.#host = host;
     this.#options = options;
     this.#identities = new IdentityStore(host.store);
-    const retained = host.retain(SessionTable.byteLength(geometry));
-    this.#sessions = new SessionTable(retained.bytes, {
+    const { bytes, commit } = host.retain(SessionTable.byteLength(geometry));
+    this.#sessions = new SessionTable(bytes, {
       ...geometry,
       ...(ttl === undefined ? {} : { ttl }),
       clock: host.clock,
-      commit: () => retained.commit(),
+      ...(commit === undefined ? {} : { commit }),
     });
   }
 
