@@ -20,6 +20,9 @@ export interface WakeResult {
     readonly xsPeak: number;
     readonly dtlsPeak: number;
     readonly xs?: { readonly slots: number; readonly chunks: number; readonly stack: number };
+    /** Bytes in use before the association ends: XS after a collection (slots and chunks), and mbedTLS. */
+    readonly xsSteady?: number;
+    readonly dtlsSteady?: number;
   };
 }
 

@@ -21,9 +21,14 @@ export interface SimulatedWake {
   readonly key: Uint8Array | undefined;
   /** The folder of the device's memory; undefined for a device without. */
   readonly state: string | undefined;
-  /** Bytes for XS in all (a device's 32,768 unless told, twice that where slots have 64 bits), and for mbedTLS; 0: no limit. */
+  /**
+   * Bytes for XS in all, and for mbedTLS: a device's 32,768 each unless told, twice that where slots have 64 bits; 0: no
+   * limit.
+   */
   readonly heap?: number | undefined;
   readonly dtlsHeap?: number | undefined;
+  /** Prints on standard error what lay in the heap when it was largest. */
+  readonly census?: boolean | undefined;
 }
 
 /** What the simulator's exit statuses from 65 mean; hosts/simulator/machine.h has them. */
@@ -35,15 +40,10 @@ const ENDS: Readonly<Record<number, string>> = {
   69: "the device's engine gave up",
 };
 
-const HEAP_BYTES = { 32: 32768, 64: 65536 };
-
-function programs(): { simulator: string; module: string; bits: 32 | 64 } {
+function programs(): { simulator: string; module: string } {
   const folder = join(checkout(), "build");
-  const { simulator, bits } = JSON.parse(readFileSync(join(folder, "native.json"), "utf8")) as {
-    simulator: string;
-    bits: 32 | 64;
-  };
-  return { simulator, module: join(folder, "hosts", "simulator", "main.js"), bits };
+  const { simulator } = JSON.parse(readFileSync(join(folder, "native.json"), "utf8")) as { simulator: string };
+  return { simulator, module: join(folder, "hosts", "simulator", "main.js") };
 }
 
 function writeArguments(folder: string, wake: SimulatedWake): void {
@@ -66,18 +66,22 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
   const folder = mkdtempSync(join(tmpdir(), "torpor-wake-"));
   try {
     writeArguments(folder, wake);
-    const { simulator, module, bits } = programs();
+    const { simulator, module } = programs();
     const args = [module, "--arguments", folder];
     for (const [name, value] of [
       ["--state", wake.state],
-      ["--heap", wake.heap ?? HEAP_BYTES[bits]],
+      ["--heap", wake.heap],
       ["--dtls-heap", wake.dtlsHeap],
+      ["--census", wake.census ? 1 : undefined],
     ] as const) {
       if (value !== undefined) {
         args.push(name, String(value));
       }
     }
     const { status, stdout, stderr } = await run(simulator, args);
+    if (wake.census) {
+      process.stderr.write(stderr);
+    }
     const line = stdout.trim() === "" ? undefined : (JSON.parse(stdout) as WakeResult & { error?: string });
     if (line?.error !== undefined) {
       throw new TorporError(line.error);

@@ -45,6 +45,8 @@ the device
                        Without it nothing is kept, and only crts and att can be done
   --host HOST          what the device runs on: node (the default), or simulator: XS with a device's memory
   --heap BYTES         XS memory of the simulator: slots, chunks and stack together (32768; 0: no limit)
+  --dtls-heap BYTES    memory of mbedTLS in the simulator (32768; 0: no limit)
+  --census             print on standard error what lay in the simulator's XS memory when it was largest
   --slots N            slots of the session table (4; 2 with --resume ticket)
   --slot-bytes B       bytes of each (512; 1536 with --resume ticket)
   --ttl SECONDS        how long a session is kept (86400)
@@ -75,6 +77,8 @@ interface Arguments {
   readonly options: Omit<WakeOptions, "address" | "trust" | "factory">;
   readonly host: "node" | "simulator";
   readonly heap: number | undefined;
+  readonly dtlsHeap: number | undefined;
+  readonly census: boolean;
   readonly trust: string | undefined;
   readonly certificate: string | undefined;
   readonly key: string | undefined;
@@ -190,6 +194,8 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
     },
     host,
     heap: wholeNumberOf("heap", values.heap, 0, 16777216),
+    dtlsHeap: wholeNumberOf("dtls-heap", values["dtls-heap"], 0, 16777216),
+    census: values.census ?? false,
     trust: values.trust,
     certificate: values.cert,
     key: values.key,
@@ -212,6 +218,8 @@ function parse(argv: readonly string[]) {
       state: text,
       host: text,
       heap: text,
+      "dtls-heap": text,
+      census: { type: "boolean" },
       slots: text,
       "slot-bytes": text,
       ttl: text,
@@ -306,7 +314,7 @@ async function run(argv: readonly string[]): Promise<void> {
     process.stdout.write(`torpor ${version} (${libraryVersion()})\n`);
     return;
   }
-  const { options, host, heap, trust, certificate, key, state: folder, out, json } = parsed;
+  const { options, host, heap, dtlsHeap, census, trust, certificate, key, state: folder, out, json } = parsed;
   const anchors = trust === undefined ? undefined : readCertificates("trust", trust);
   const certificates = certificate === undefined ? [] : readCertificates("cert", certificate);
   const factoryKey = key === undefined ? undefined : readKey(key);
@@ -326,6 +334,8 @@ async function run(argv: readonly string[]): Promise<void> {
           key: factoryKey?.der,
           state: folder,
           heap,
+          dtlsHeap,
+          census,
         })
       : await runHere(
           { ...options, address, trust: anchors, factory: identityOf(certificates, factoryKey?.id) },

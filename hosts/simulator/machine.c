@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "xs.h"
+#include "census.h"
 #include "natives.h"
 #include "xsScript.h"
 
@@ -30,6 +31,7 @@ void *fxAllocateChunks(txMachine *the, txSize size)
     if (a == NULL) {
         return malloc((size_t) size);
     }
+    census_take(the);
     if ((size_t) (a->slots - a->chunks) < (size_t) size) {
         return NULL;
     }
@@ -53,6 +55,7 @@ txSlot *fxAllocateSlots(txMachine *the, txSize count)
     if (a == NULL) {
         return malloc(size);
     }
+    census_take(the);
     if ((size_t) (a->slots - a->chunks) < size) {
         return NULL;
     }

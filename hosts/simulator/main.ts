@@ -55,7 +55,19 @@ function done({ association, operations, body, duration }: WakeReport): void {
 
 function figures(): object {
   const xs = { slots: heap(0), chunks: heap(1), stack: heap(2) };
-  return { xsPeak: xs.slots + xs.chunks + xs.stack, dtlsPeak: heap(3), xs };
+  return { xsPeak: xs.slots + xs.chunks + xs.stack, dtlsPeak: heap(3), xs, xsSteady: steadyXS, dtlsSteady: steadyDTLS };
+}
+
+// In use at the end of the work, while the association is still open: what is left after a collection.
+let steadyXS = 0;
+let steadyDTLS = 0;
+
+class MeasuredUDP extends UDP {
+  override close(): void {
+    steadyXS = heap(4) + heap(5);
+    steadyDTLS = heap(6);
+    super.close();
+  }
 }
 
 /** Starts on a turn of its own: the stack of whoever imported this module is not the device's. */
@@ -71,7 +83,7 @@ function start(): void {
       trust: options.trustAnchors > 0 ? files("trust", options.trustAnchors) : undefined,
       factory: factoryOf(options),
     });
-    wake({ UDP, timer, clock, store: new Store("torpor"), retain }, full).then(done, failed);
+    wake({ UDP: MeasuredUDP, timer, clock, store: new Store("torpor"), retain }, full).then(done, failed);
   } catch (error) {
     failed(error as Error);
   }
