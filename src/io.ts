@@ -33,8 +33,13 @@ export interface SocketCallbacks {
   target?: unknown;
   /** `count` messages can be read. */
   onReadable?: (count: number) => void;
-  /** The socket takes messages from now on. */
+  /** The socket takes messages from now on. It comes again after `onRestart`. */
   onWritable?: () => void;
+  /**
+   * The connection is gone and is being made anew: nothing that was sent will be answered, and whether it was received
+   * cannot be known. The socket takes no messages until the next `onWritable`.
+   */
+  onRestart?: () => void;
   /** The socket is unusable from now on. */
   onError?: (error: Error) => void;
 }
@@ -65,6 +70,10 @@ export interface MessageSocket {
   read(buffer: Uint8Array): number | undefined;
   /** Ends the socket; may be called again. */
   close(): void;
+  /** Ends the socket as `close` does, and keeps the connection for the next wake where that is possible, with `state`. */
+  sleep?(state: Uint8Array): void;
+  /** What `sleep` was given where this connection is a kept one; undefined for a new one. Known from `onWritable` on. */
+  readonly state?: Uint8Array | undefined;
 }
 
 /**

@@ -18,7 +18,7 @@ const HELP = `npm start: a simulated device against the development EST server o
 
   npm start -- [--wakes N] [--json] [--state DIR] [options of torpor: --block, --mtu, --host]
 
-  --wakes N    how many wakes, 4 to 1000 (6)
+  --wakes N    how many wakes, 4 to 1000 (7); all ways back are shown from 6 on
   --json       one line of JSON for each wake on standard output, nothing else
   --state DIR  keeps the device's memory there, and the server's CA in DIR-est-server; otherwise both are gone at the end
   --block SIZE, --mtu N, --heap BYTES
@@ -33,20 +33,34 @@ const WAKES_MAX = 1000;
 interface Step {
   readonly title: string;
   readonly args: readonly string[];
+  /** Whether the server loses its associations first, as by a restart that keeps its sessions. */
+  readonly isForgotten?: boolean;
 }
 
 /** First boot, the ways back in turn, and the renewal last. */
 function plan(wakes: number): Step[] {
   const boot = { title: "first boot: crts, att, a new key, sen", args: ["run"] };
   const full = { title: "a new certificate, so a new session", args: ["crts"] };
-  const session = { title: "back by session id", args: ["crts"] };
-  const asking = { title: "the same, asking for a ticket", args: ["crts", "--resume", "ticket"] };
+  const context = { title: "back at once: the saved association goes on", args: ["crts"] };
+  const session = {
+    title: "the server has forgotten the association: back by session id",
+    args: ["crts", "--context-patience", "0.5"],
+    isForgotten: true,
+  };
+  const asking = { title: "a full handshake that asks for a ticket", args: ["crts", "--resume", "ticket"] };
   const ticket = { title: "back by ticket", args: ["crts", "--resume", "ticket"] };
-  const middle = wakes === WAKES_MIN ? [session] : [...Array(Math.max(1, wakes - 5)).fill(session), asking, ticket];
-  const used = [boot, full, ...middle].slice(0, wakes - 1);
-  const byTicket = used.at(-1) === ticket || used.at(-1) === asking;
-  const renewal = { title: "renewal: a new key, sren", args: byTicket ? ["sren", "--resume", "ticket"] : ["sren"] };
-  return [...used, renewal];
+  const renewal = { title: "renewal: a new key, sren", args: ["sren"] };
+  const byTicket = { title: "renewal by ticket: a new key, sren", args: ["sren", "--resume", "ticket"] };
+  switch (wakes) {
+    case 4:
+      return [boot, full, context, renewal];
+    case 5:
+      return [boot, full, context, session, renewal];
+    case 6:
+      return [boot, full, context, session, asking, byTicket];
+    default:
+      return [boot, asking, ticket, full, ...Array<Step>(wakes - 6).fill(context), session, renewal];
+  }
 }
 
 /** Runs one wake as its own process; its line of JSON. */
@@ -69,9 +83,9 @@ function wake(args: readonly string[]): Promise<string> {
   });
 }
 
-const WAYS = { full: "full handshake", session: "session id", ticket: "ticket" } as const;
+const WAYS = { full: "full handshake", session: "session id", ticket: "ticket", context: "context" } as const;
 
-function describe(line: WakeLine, title: string, reference: WakeLine): string {
+function describe(line: WakeLine, title: string, reference: WakeLine, hasMoved: boolean): string {
   const { handshake, application } = line;
   const bytes = handshake.bytesOut + handshake.bytesIn;
   const full = reference.handshake.bytesOut + reference.handshake.bytesIn;
@@ -84,8 +98,10 @@ function describe(line: WakeLine, title: string, reference: WakeLine): string {
       `${String(handshake.bytesIn).padStart(4)} B in = ${String(bytes).padStart(4)} B ` +
       `(${String(Math.round((100 * bytes) / full)).padStart(3)}% of a full one), ${handshake.roundTrips} round trips`,
     `        ${requests}`,
-    `        application ${application.bytesOut} B out, ${application.bytesIn} B in; ${line.ms} ms; ` +
+    `        application ${application.bytesOut} B out, ${application.bytesIn} B in, ${line.overhead} B of it around each ` +
+      `message to the server; ${line.ms} ms; ` +
       `heap peak: ${line.heap.xsPeak > 0 ? `XS ${line.heap.xsPeak} B, ` : ""}DTLS ${line.heap.dtlsPeak} B`,
+    ...(hasMoved ? ["        from another UDP port: the server followed the connection ID"] : []),
     ...line.notes.map((note) => `        note: ${note}`),
     "        sleeps",
   ].join("\n");
@@ -110,7 +126,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     process.stdout.write(HELP);
     return;
   }
-  const wakes = Number(values.wakes ?? 6);
+  const wakes = Number(values.wakes ?? 7);
   if (!Number.isInteger(wakes) || wakes < WAKES_MIN || wakes > WAKES_MAX) {
     throw new Error(`--wakes takes a whole number from ${WAKES_MIN} to ${WAKES_MAX}, not "${values.wakes}"`);
   }
@@ -141,7 +157,11 @@ export async function main(argv: readonly string[]): Promise<void> {
     const lines: WakeLine[] = [];
     /** The latest full handshake: what the others are compared with. */
     let full: WakeLine | undefined;
-    for (const { title, args } of plan(wakes)) {
+    for (const { title, args, isForgotten } of plan(wakes)) {
+      if (isForgotten) {
+        server.forget();
+      }
+      const { moved } = server.stats;
       const json = await wake([...args, ...common]);
       if (values.json) {
         process.stdout.write(`${json}\n`);
@@ -152,7 +172,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       if (line.way === "full") {
         full = line;
       }
-      print(describe(line, title, full ?? line));
+      print(describe(line, title, full ?? line, server.stats.moved > moved));
     }
     print(`\n${lines.length} wakes, ${lines.length} processes; the identity is the one of the last enrolment`);
   } finally {

@@ -266,6 +266,33 @@ FUNCTION(torpor_csr)
     return result_length(c, ret, length);
 }
 
+FUNCTION(torpor_seal_key)
+{
+    uint32_t key = 0;
+    int ret = torpor_seal_key(&key);
+    return result_length(c, ret, key);
+}
+
+FUNCTION(torpor_seal)
+{
+    size_t associated_length, length, size;
+    uint32_t key = uint32_of(c, 0);
+    const uint8_t *associated = bytes_of(c, 1, &associated_length);
+    const uint8_t *in = bytes_of(c, 2, &length);
+    uint8_t *out = bytes_of(c, 3, &size);
+    return c->failed ? NULL : result(c, torpor_seal(key, associated, associated_length, in, length, out, size));
+}
+
+FUNCTION(torpor_unseal)
+{
+    size_t associated_length, length, size;
+    uint32_t key = uint32_of(c, 0);
+    const uint8_t *associated = bytes_of(c, 1, &associated_length);
+    const uint8_t *in = bytes_of(c, 2, &length);
+    uint8_t *out = bytes_of(c, 3, &size);
+    return c->failed ? NULL : result(c, torpor_unseal(key, associated, associated_length, in, length, out, size));
+}
+
 /* ---- objects that wrap a pointer of the core ---- */
 
 /* Holds the pointer; freeing by hand empties the box, the finalizer frees what is left. */
@@ -563,6 +590,60 @@ FUNCTION(torpor_dtls_unique)
     return c->failed ? NULL : result(c, torpor_dtls_unique(d, out));
 }
 
+FUNCTION(torpor_dtls_offer_connection_id)
+{
+    torpor_dtls *d = engine_of(c);
+    uint32_t length = uint32_of(c, 0);
+    return c->failed ? NULL : result(c, torpor_dtls_offer_connection_id(d, length));
+}
+
+FUNCTION(torpor_dtls_restore)
+{
+    size_t length;
+    torpor_dtls *d = engine_of(c);
+    uint64_t now = time_of(c, 0), unix_time = time_of(c, 1);
+    const uint8_t *context = bytes_of(c, 2, &length);
+    return c->failed ? NULL : result(c, torpor_dtls_restore(d, now, unix_time, context, length));
+}
+
+FUNCTION(torpor_dtls_drop_ticket)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, torpor_dtls_drop_ticket(d));
+}
+
+FUNCTION(torpor_dtls_has_connection_id)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, torpor_dtls_has_connection_id(d));
+}
+
+FUNCTION(torpor_dtls_context)
+{
+    size_t size, length = 0;
+    torpor_dtls *d = engine_of(c);
+    uint8_t *out = bytes_of(c, 0, &size);
+    int ret = c->failed ? 0 : torpor_dtls_context(d, size == 0 ? NULL : out, size, &length);
+    return result_length(c, ret, length);
+}
+
+FUNCTION(torpor_dtls_overhead)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, (double) torpor_dtls_overhead(d));
+}
+
+FUNCTION(torpor_dtls_highest)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, (double) torpor_dtls_highest(d));
+}
+
+FUNCTION(torpor_dtls_build)
+{
+    return result(c, torpor_dtls_build());
+}
+
 /* ---- server role ---- */
 
 FUNCTION(torpor_dtls_server_create)
@@ -648,6 +729,17 @@ FUNCTION(torpor_dtls_server_peer_certificate)
     return c->failed ? NULL : result(c, torpor_dtls_server_peer_certificate(d, out, size));
 }
 
+FUNCTION(torpor_dtls_server_connection_id)
+{
+    size_t size;
+    torpor_dtls *d = engine_of(c);
+    uint8_t *out = bytes_of(c, 0, &size);
+    if (size != TORPOR_DTLS_SERVER_CID_BYTES) {
+        reject(c, "expected room for a connection ID");
+    }
+    return c->failed ? NULL : result(c, torpor_dtls_server_connection_id(d, out));
+}
+
 /* ---- module ---- */
 
 /* PSA's keys and its storage folder are global to the process: one environment owns them. */
@@ -709,6 +801,17 @@ static const struct {
     EXPORT(torpor_dtls_session_kind),
     EXPORT(torpor_dtls_session_lifetime),
     EXPORT(torpor_dtls_unique),
+    EXPORT(torpor_dtls_offer_connection_id),
+    EXPORT(torpor_dtls_restore),
+    EXPORT(torpor_dtls_drop_ticket),
+    EXPORT(torpor_dtls_has_connection_id),
+    EXPORT(torpor_dtls_context),
+    EXPORT(torpor_dtls_overhead),
+    EXPORT(torpor_dtls_highest),
+    EXPORT(torpor_dtls_build),
+    EXPORT(torpor_seal),
+    EXPORT(torpor_unseal),
+    EXPORT(torpor_seal_key),
     EXPORT(torpor_dtls_server_create),
     EXPORT(torpor_dtls_server_free),
     EXPORT(torpor_dtls_server_trust),
@@ -717,6 +820,7 @@ static const struct {
     EXPORT(torpor_dtls_server_accept),
     EXPORT(torpor_dtls_server_peer_digest),
     EXPORT(torpor_dtls_server_peer_certificate),
+    EXPORT(torpor_dtls_server_connection_id),
 };
 
 NAPI_MODULE_INIT()

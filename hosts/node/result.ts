@@ -48,6 +48,8 @@ export interface WakeLine {
   readonly bytes: number;
   readonly operations: readonly OperationReport[];
   readonly timeChecked: boolean | null;
+  /** Bytes that each record to the server adds to its message. */
+  readonly overhead: number;
   readonly notes: readonly string[];
 }
 
@@ -69,6 +71,7 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     bytes,
     operations,
     timeChecked: association.timeChecked ?? null,
+    overhead: association.overhead,
     notes: association.notes,
   };
   return JSON.stringify(line);
@@ -81,7 +84,12 @@ export function textOf(wake: number, { association, operations, duration, heap }
   }
   const lines = operations.map(({ operation, code, bytes }) => `${operation}: ${code}, ${bytes} bytes`);
   const { handshake, application, way, roundTrips } = association;
-  const ways = { session: "resumed by session id", ticket: "resumed by ticket", full: "full handshake" };
+  const ways = {
+    context: "restored context",
+    session: "resumed by session id",
+    ticket: "resumed by ticket",
+    full: "full handshake",
+  };
   const xs = heap.xsPeak > 0 ? `; XS heap ${heap.xsPeak} bytes, DTLS heap ${heap.dtlsPeak}` : "";
   lines.push(
     `wake ${wake}: ${ways[way ?? "full"]}, ${handshake.bytesOut} + ${handshake.bytesIn} bytes in ${roundTrips} round ` +

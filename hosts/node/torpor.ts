@@ -12,8 +12,9 @@ import { parseArgs } from "node:util";
 import { type BlockSize, isBlockSize } from "../../src/coap/block.js";
 import { parseURI } from "../../src/coap/uri.js";
 import { libraryVersion } from "../../src/dtls/engine.js";
+import type { Resume } from "../../src/dtls/socket.js";
 import type { Identity } from "../../src/enrollment/identity.js";
-import { type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
+import { type Keep, type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
 import { TorporError } from "../../src/errors.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { importKey, type KeyId } from "../../src/pki/key.js";
@@ -27,6 +28,7 @@ import { DeviceState, MemoryState } from "./storage.js";
 const HELP = `torpor: an EST-coaps client (RFC 9148) for devices that sleep; one invocation is one wake
 
   torpor crts|att|sen|sren|run --server coaps://HOST[:PORT][/LABEL] [options]
+  torpor sessions --state DIR
 
 operations
   crts   get the CA certificates; its self-issued ones are trusted from then on
@@ -34,6 +36,7 @@ operations
   sen    make a key and enrol it (simple enrolment)
   sren   make a new key and renew the certificate with it (simple re-enrolment)
   run    do what is due: the first boot (crts, att, sen), or sren after two thirds of the lifetime, or nothing
+  sessions  list what the device keeps to come back by; connects to nobody
 
 identity and trust (PEM or DER files)
   --trust FILE         trust anchors; not needed once crts has been done with --state
@@ -50,9 +53,14 @@ the device
   --slots N            slots of the session table (4; 2 with --resume ticket)
   --slot-bytes B       bytes of each (512; 1536 with --resume ticket)
   --ttl SECONDS        how long a session is kept (86400)
+  --keep WHERE         where sessions are kept: retained, sealed (there, encrypted), or flash (encrypted; survives
+                       power-off) (retained)
 
 the connection
-  --resume WAY         session, ticket or none; unless given: by session id, then by ticket where the server has none
+  --resume WAY         context: go on with the saved association, else resume by session id, else by ticket, else a full
+                       handshake; session or ticket: resume by these only; none: a full handshake (context)
+  --cid BYTES          length of the connection ID in the server's records, 0 to 8 (0)
+  --context-patience S seconds that the server may take to answer a restored association (4)
   --block SIZE         CoAP blocks of at most 16, 32, 64, 128, 256, 512 or 1024 bytes (1024, or what fits the MTU)
   --mtu N              largest UDP payload, 256 to 2048 bytes (1232)
   --handshake-timer S  seconds until a handshake flight is sent again (9, RFC 7925)
@@ -72,6 +80,12 @@ sessions are as they were. 2: the command line makes no sense.
 class UsageError extends TorporError {}
 
 const OPERATIONS: readonly string[] = ["crts", "att", "sen", "sren", "run"];
+
+const RESUME: readonly Resume[] = ["context", "session", "ticket", "none"];
+const KEEP: readonly Keep[] = ["retained", "sealed", "flash"];
+
+const isOneOf = <T extends string>(all: readonly T[], text: string): text is T =>
+  (all as readonly string[]).includes(text);
 
 interface Arguments {
   readonly options: Omit<WakeOptions, "address" | "trust" | "factory">;
@@ -163,8 +177,12 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
     throw new UsageError(`--host takes node or simulator, not "${host}"`);
   }
   const resume = values.resume;
-  if (resume !== undefined && resume !== "session" && resume !== "ticket" && resume !== "none") {
-    throw new UsageError(`--resume takes session, ticket or none, not "${resume}"`);
+  if (resume !== undefined && !isOneOf(RESUME, resume)) {
+    throw new UsageError(`--resume takes context, session, ticket or none, not "${resume}"`);
+  }
+  const keep = values.keep;
+  if (keep !== undefined && !isOneOf(KEEP, keep)) {
+    throw new UsageError(`--keep takes retained, sealed or flash, not "${keep}"`);
   }
   if ((values.cert === undefined) !== (values.key === undefined)) {
     throw new UsageError("--cert and --key go together");
@@ -181,6 +199,7 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
       port: uri.port,
       label: uri.path === "/" ? undefined : uri.path.replace(/^\//, ""),
       resume,
+      keep,
       geometry: {
         slots: wholeNumberOf("slots", values.slots, 1, 64) ?? (byTicket ? 2 : 4),
         slotBytes: wholeNumberOf("slot-bytes", values["slot-bytes"], 256, 4096) ?? (byTicket ? 1536 : 512),
@@ -191,6 +210,8 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
       mtu,
       handshakeTimer: milliseconds(numberOf("handshake-timer", values["handshake-timer"], 0.001, 3600)),
       patience: milliseconds(numberOf("patience", values.patience, 0.001, 3600)),
+      contextPatience: milliseconds(numberOf("context-patience", values["context-patience"], 0.001, 3600)),
+      connectionIdLength: wholeNumberOf("cid", values.cid, 0, 8),
     },
     host,
     heap: wholeNumberOf("heap", values.heap, 0, 16777216),
@@ -228,6 +249,9 @@ function parse(argv: readonly string[]) {
       mtu: text,
       "handshake-timer": text,
       patience: text,
+      "context-patience": text,
+      cid: text,
+      keep: text,
       "max-body": text,
       out: text,
       json: { type: "boolean" },

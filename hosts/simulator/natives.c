@@ -45,6 +45,17 @@
     F(xs_torpor_dtls_session_kind)    \
     F(xs_torpor_dtls_session_lifetime) \
     F(xs_torpor_dtls_unique)          \
+    F(xs_torpor_dtls_offer_connection_id) \
+    F(xs_torpor_dtls_restore)         \
+    F(xs_torpor_dtls_drop_ticket)     \
+    F(xs_torpor_dtls_has_connection_id) \
+    F(xs_torpor_dtls_context)         \
+    F(xs_torpor_dtls_overhead)        \
+    F(xs_torpor_dtls_highest)         \
+    F(xs_torpor_dtls_build)           \
+    F(xs_torpor_seal)                 \
+    F(xs_torpor_unseal)               \
+    F(xs_torpor_seal_key)             \
     F(xs_host_trace)                  \
     F(xs_host_report)                 \
     F(xs_host_answer)                 \

@@ -9,18 +9,12 @@
 import type { Timer } from "../io.js";
 import { type BlockSize, isBlockSize, MAX_BLOCK_SIZE } from "./block.js";
 import { CoAPError } from "./error.js";
-import {
-  type CoAPState,
-  type ExchangeHandler,
-  MessageExchange,
-  type SocketOptions,
-  type Transmission,
-} from "./exchange.js";
+import { type ExchangeHandler, MessageExchange, type SocketOptions, type Transmission } from "./exchange.js";
 import type { Response } from "./response.js";
 import { type CoAPRequest, type CoAPResponse, Transfer } from "./transfer.js";
 
 export type { BlockSize } from "./block.js";
-export type { CoAPState, SocketOptions, Transmission } from "./exchange.js";
+export type { SocketOptions, Transmission } from "./exchange.js";
 export type { CoAPRequest, CoAPResponse } from "./transfer.js";
 
 export interface CoAPClientOptions {
@@ -34,8 +28,6 @@ export interface CoAPClientOptions {
   transmission?: Partial<Transmission>;
   /** 0 ≤ random() < 1, as `Math.random`, which is the default. */
   random?: () => number;
-  /** `state` of the client that had this connection before, with a restored context; absent for a new connection. */
-  state?: CoAPState;
 }
 
 /** RFC 7252 section 4.8; the last one is ours. */
@@ -81,7 +73,6 @@ export class CoAPClient implements ExchangeHandler {
         timer: options.timer,
         transmission,
         random: options.random ?? Math.random,
-        state: options.state,
         sendBytes: this.#blockSize + REQUEST_ROOM,
         receiveBytes: this.#blockSize + RESPONSE_ROOM,
       },
@@ -89,9 +80,16 @@ export class CoAPClient implements ExchangeHandler {
     );
   }
 
-  /** @internal For the exchange, as the four below: methods, for closures cost memory in each client. */
+  /** @internal For the exchange, as the five below: methods, for closures cost memory in each client. */
   onWritable(): void {
-    this.startNext();
+    // A request whose connection was made anew, before anything of its response came, starts again.
+    if (this.#current) this.begin(this.#current);
+    else this.startNext();
+  }
+
+  /** @internal */
+  onRestart(): void {
+    if (this.#current) this.#current.transfer.result.repeated = true;
   }
 
   /** @internal */
@@ -107,11 +105,6 @@ export class CoAPClient implements ExchangeHandler {
   /** @internal */
   onError(error: Error): void {
     this.endWith(error);
-  }
-
-  /** The next token and message ID: to be saved with the context of this connection, after the last request. */
-  get state(): CoAPState {
-    return this.#exchange.state;
   }
 
   /**
@@ -147,6 +140,15 @@ export class CoAPClient implements ExchangeHandler {
   close(): void {
     this.#exchange.close();
     this.endWith(new CoAPError("the CoAP client was closed"));
+  }
+
+  /**
+   * As `close`, and keeps the connection for the next wake where the socket can: with it go the next token and message
+   * ID. Requests that have not ended are rejected.
+   */
+  sleep(): void {
+    this.#exchange.sleep();
+    this.endWith(new CoAPError("the CoAP client went to sleep"));
   }
 
   private startNext(): void {
@@ -210,15 +212,12 @@ export class CoAPClient implements ExchangeHandler {
 function nothing(): void {}
 
 function checkOptions(options: CoAPClientOptions, transmission: Transmission): void {
-  const { blockSize = MAX_BLOCK_SIZE, maxBody = 0, state } = options;
+  const { blockSize = MAX_BLOCK_SIZE, maxBody = 0 } = options;
   const { ackTimeout, ackRandomFactor, maxRetransmit, responseTimeout } = transmission;
   if (!isBlockSize(blockSize)) throw new RangeError(`expected a block size of 16, 32, … 1024, got ${blockSize}`);
   checkMaxBody(maxBody);
   if (!(ackTimeout > 0 && ackRandomFactor >= 1 && maxRetransmit >= 0 && responseTimeout > 0)) {
     throw new RangeError("expected times above 0, ackRandomFactor of at least 1 and maxRetransmit of at least 0");
-  }
-  if (state && !(isCount(state.token, Number.MAX_SAFE_INTEGER) && isCount(state.messageId, 0xffff))) {
-    throw new RangeError(`expected the state of a client, got token ${state.token}, message ID ${state.messageId}`);
   }
 }
 

@@ -6,6 +6,7 @@
  *     exchange.start(message, "GET /.well-known/core"); // once handler.onWritable was called
  */
 
+import { readUint, writeUint } from "../bytes.js";
 import { TimeoutError } from "../errors.js";
 import type { MessageSocket, Timer, TimerId } from "../io.js";
 import { CoAPError } from "./error.js";
@@ -35,13 +36,16 @@ export interface Transmission {
   responseTimeout: number;
 }
 
-/** What goes with a DTLS context that is saved and restored: the next token and the next message ID. */
-export interface CoAPState {
-  /** RFC 9175 section 4.2: never used twice under the same keys. */
-  token: number;
-  /** 0 … 65535. */
-  messageId: number;
-}
+/*
+ * What goes with a connection that is kept over a sleep (RFC 9175 section 4.2: a token is never used twice under the
+ * same keys):
+ *
+ *   0            6            8
+ *   | next token | message ID |   big-endian
+ */
+const STATE_BYTES = 8;
+const TOKEN_BYTES = 6;
+const MAX_TOKEN = 2 ** (8 * TOKEN_BYTES) - 1;
 
 /** The class of a message socket in `io`; all other options are given to it, with the callbacks. */
 export interface SocketOptions {
@@ -57,8 +61,6 @@ export interface ExchangeOptions {
   timer: Timer;
   transmission: Transmission;
   random: () => number;
-  /** Absent for a new connection. */
-  state: CoAPState | undefined;
   /** Bytes of the longest message to send, and to receive. */
   sendBytes: number;
   receiveBytes: number;
@@ -68,6 +70,8 @@ export interface ExchangeOptions {
 export interface ExchangeHandler {
   /** `start` may be called from now on. */
   onWritable(): void;
+  /** The exchange has ended, for the connection is made anew; `onWritable` follows. */
+  onRestart(): void;
   /** Whether `response`, which came separately, answers an earlier exchange under the same token. */
   isLate(response: Response): boolean;
   /** The exchange has ended with `response`, which is void after the call. */
@@ -99,6 +103,10 @@ function onWritable(this: SocketOfExchange): void {
   this.target.onWritable();
 }
 
+function onRestart(this: SocketOfExchange): void {
+  this.target.onRestart();
+}
+
 function onError(this: SocketOfExchange, error: Error): void {
   this.target.fail(error);
 }
@@ -112,7 +120,7 @@ export class MessageExchange {
   #writable = false;
 
   // The next token and message ID, and those in use.
-  #nextToken: number;
+  #nextToken = 0;
   #nextMessageId: number;
   readonly #token = new Uint8Array(MAX_TOKEN_BYTES);
   #tokenLength = 0;
@@ -148,23 +156,17 @@ export class MessageExchange {
     this.#timer = options.timer;
     this.#transmission = options.transmission;
     this.#random = options.random;
-    this.#nextToken = options.state?.token ?? 0;
-    this.#nextMessageId = options.state?.messageId ?? Math.floor(options.random() * 0x10000) & 0xffff;
+    this.#nextMessageId = Math.floor(options.random() * 0x10000) & 0xffff;
     this.#sendBytes = options.sendBytes;
     // One byte more than allowed: a message that fills the buffer was too long, whether or not the socket says so.
     this.#receiveBytes = options.receiveBytes + 1;
-    const socketOptions = { ...options.socket, target: this, onReadable, onWritable, onError };
+    const socketOptions = { ...options.socket, target: this, onReadable, onWritable, onRestart, onError };
     this.#socket = new options.socket.io(socketOptions as never);
   }
 
   /** Whether `start` may be called as far as the socket is concerned. */
   get writable(): boolean {
     return this.#writable;
-  }
-
-  /** What to keep with the DTLS context of this connection. */
-  get state(): CoAPState {
-    return { token: this.#nextToken, messageId: this.#nextMessageId };
   }
 
   /**
@@ -205,11 +207,28 @@ export class MessageExchange {
 
   /** Ends the exchange and the socket. No callback comes after it. */
   close(): void {
+    this.detach()?.close();
+  }
+
+  /** As `close`; the connection is kept for the next wake where the socket can. */
+  sleep(): void {
+    const socket = this.detach();
+    if (socket?.sleep === undefined || this.#nextToken > MAX_TOKEN) {
+      socket?.close();
+      return;
+    }
+    const state = new Uint8Array(STATE_BYTES);
+    writeUint(state, 0, TOKEN_BYTES, this.#nextToken);
+    writeUint(state, TOKEN_BYTES, STATE_BYTES - TOKEN_BYTES, this.#nextMessageId);
+    socket.sleep(state);
+  }
+
+  private detach(): MessageSocket | undefined {
     this.stop();
     this.#writable = false;
     const socket = this.#socket;
     this.#socket = undefined;
-    socket?.close();
+    return socket;
   }
 
   private transmit(): void {
@@ -281,11 +300,26 @@ export class MessageExchange {
     this.#handler.onError(error);
   }
 
-  /** @internal For the callbacks above, as the two below. */
+  /** @internal For the callbacks above, as the three below. */
   onWritable(): void {
     if (!this.#socket || this.#writable) return;
+    const { state } = this.#socket;
+    if (state?.length === STATE_BYTES) {
+      this.#nextToken = readUint(state, 0, TOKEN_BYTES);
+      this.#nextMessageId = readUint(state, TOKEN_BYTES, STATE_BYTES - TOKEN_BYTES);
+    }
     this.#writable = true;
     this.#handler.onWritable();
+  }
+
+  /** @internal RFC 7252 section 9.1: what was in flight dies with its connection; so does what was seen in it. */
+  onRestart(): void {
+    if (!this.#socket) return;
+    this.stop();
+    this.#writable = false;
+    this.#nextToken = 0;
+    this.#seen = undefined;
+    this.#handler.onRestart();
   }
 
   /** @internal */

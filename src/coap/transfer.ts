@@ -51,6 +51,11 @@ export interface CoAPResponse {
   payload: Uint8Array;
   /** Message exchanges that it took. */
   exchanges: number;
+  /**
+   * The request was sent twice: over a connection kept from before, which stayed silent, and over a new one. The server
+   * may have acted on both; that nothing came back does not tell.
+   */
+  repeated?: boolean;
 }
 
 /** What follows a response: another message, all of it again under a new token, or nothing. */

@@ -389,6 +389,27 @@ void torpor_dtls_offer_tickets(torpor_dtls *d)
     d->offer_tickets = 1;
 }
 
+int torpor_dtls_offer_connection_id(torpor_dtls *d, unsigned length)
+{
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (length > TORPOR_DTLS_CID_MAX) {
+        return TORPOR_DTLS_ERR_FORMAT;
+    }
+    d->offer_cid = 1;
+    d->cid_length = (uint8_t) length;
+    return 0;
+}
+
+int torpor_dtls_use_connection_id(torpor_dtls *d, size_t length)
+{
+    uint8_t cid[TORPOR_DTLS_CID_MAX];
+    int ret = length > 0 ? psa_generate_random(cid, length) : 0;
+
+    return ret == 0 ? mbedtls_ssl_set_cid(&d->ssl, MBEDTLS_SSL_CID_ENABLED, cid, length) : ret;
+}
+
 int torpor_dtls_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time)
 {
     int ret = mbedtls_ssl_setup(&d->ssl, d->conf);
@@ -538,7 +559,15 @@ static int start_client(torpor_dtls *d, uint64_t now, uint64_t unix_time, const 
                                        d->patience > d->timer_first ? d->patience : d->timer_first);
     mbedtls_ssl_conf_session_tickets(&d->own_conf, d->offer_tickets ? MBEDTLS_SSL_SESSION_TICKETS_ENABLED
                                                                     : MBEDTLS_SSL_SESSION_TICKETS_DISABLED);
-    ret = torpor_dtls_begin(d, now, unix_time);
+    if (d->offer_cid) {
+        ret = mbedtls_ssl_conf_cid(&d->own_conf, d->cid_length, MBEDTLS_SSL_UNEXPECTED_CID_IGNORE);
+    }
+    if (ret == 0) {
+        ret = torpor_dtls_begin(d, now, unix_time);
+    }
+    if (ret == 0 && d->offer_cid) {
+        ret = torpor_dtls_use_connection_id(d, d->cid_length);
+    }
     if (ret == 0 && session != NULL) {
         ret = mbedtls_ssl_set_session(&d->ssl, session);
     }
@@ -571,6 +600,45 @@ int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const ui
     }
     mbedtls_ssl_session_free(&loaded);
     return ret == 0 ? step(d) : ret;
+}
+
+/*
+ * A saved context:
+ *
+ *   0            12           13
+ *   | tls-unique | CID length | the library's context (ssl_tls.c): version, session, randoms, CIDs, windows, counter, MTU
+ *
+ * The library saves no Finished messages, and expects the length of its own connection ID in the configuration.
+ */
+#define UNIQUE_BYTES 12
+#define CONTEXT_PREFIX (UNIQUE_BYTES + 1)
+
+int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const uint8_t *context, size_t length)
+{
+    int ret;
+
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    ret = length <= CONTEXT_PREFIX ? TORPOR_DTLS_ERR_FORMAT : torpor_dtls_offer_connection_id(d, context[UNIQUE_BYTES]);
+    if (ret == 0) {
+        ret = start_client(d, now, unix_time, NULL);
+    }
+    if (ret == 0) {
+        ret = mbedtls_ssl_context_load(&d->ssl, context + CONTEXT_PREFIX, length - CONTEXT_PREFIX);
+        ret = ret == MBEDTLS_ERR_SSL_VERSION_MISMATCH ? TORPOR_DTLS_ERR_BUILD
+              : ret == MBEDTLS_ERR_SSL_BAD_INPUT_DATA ? TORPOR_DTLS_ERR_FORMAT
+                                                      : ret;
+    }
+    if (ret != 0) {
+        fail_by(d, ret);
+        return ret;
+    }
+    mbedtls_ssl_set_mtu(&d->ssl, d->mtu); /* the saved one was that of another network, maybe */
+    memcpy(d->unique, context, UNIQUE_BYTES);
+    d->restored = 1;
+    d->state = TORPOR_DTLS_OPEN;
+    return 0;
 }
 
 int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, size_t length)
@@ -765,11 +833,118 @@ int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *lengt
     return ret;
 }
 
+int torpor_dtls_drop_ticket(torpor_dtls *d)
+{
+    mbedtls_ssl_session *session = d->ssl.MBEDTLS_PRIVATE(session);
+
+    if (d->state != TORPOR_DTLS_OPEN || session == NULL) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (session->MBEDTLS_PRIVATE(ticket_len) > 0) {
+        mbedtls_platform_zeroize(session->MBEDTLS_PRIVATE(ticket), session->MBEDTLS_PRIVATE(ticket_len));
+        mbedtls_free(session->MBEDTLS_PRIVATE(ticket));
+        session->MBEDTLS_PRIVATE(ticket) = NULL;
+        session->MBEDTLS_PRIVATE(ticket_len) = 0;
+        session->MBEDTLS_PRIVATE(id_len) = 0; /* beside a ticket it is no id to resume by */
+    }
+    return 0;
+}
+
+int torpor_dtls_has_connection_id(torpor_dtls *d)
+{
+    int enabled = MBEDTLS_SSL_CID_DISABLED;
+
+    return d->state == TORPOR_DTLS_OPEN && mbedtls_ssl_get_peer_cid(&d->ssl, &enabled, NULL, NULL) == 0 &&
+           enabled == MBEDTLS_SSL_CID_ENABLED;
+}
+
+int torpor_dtls_context(torpor_dtls *d, uint8_t *out, size_t size, size_t *length)
+{
+    uint8_t unique[UNIQUE_BYTES];
+    uint8_t *context = size > CONTEXT_PREFIX ? out + CONTEXT_PREFIX : NULL;
+    int ret = torpor_dtls_unique(d, unique);
+
+    *length = 0;
+    if (ret != 0 || d->out != NULL || !torpor_dtls_has_connection_id(d)) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    ret = mbedtls_ssl_context_save(&d->ssl, context, context == NULL ? 0 : size - CONTEXT_PREFIX, length);
+    if (ret == MBEDTLS_ERR_SSL_BAD_INPUT_DATA) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (ret == MBEDTLS_ERR_SSL_BUFFER_TOO_SMALL) {
+        *length += CONTEXT_PREFIX;
+        return out == NULL ? 0 : TORPOR_DTLS_ERR_SIZE;
+    }
+    d->state = TORPOR_DTLS_CLOSED; /* the library has reset what was saved */
+    d->timer_final = TORPOR_DTLS_NEVER;
+    if (ret != 0) {
+        return ret;
+    }
+    memcpy(out, unique, UNIQUE_BYTES);
+    out[UNIQUE_BYTES] = d->cid_length;
+    *length += CONTEXT_PREFIX;
+    return 0;
+}
+
+size_t torpor_dtls_overhead(const torpor_dtls *d)
+{
+    int bytes = d->state == TORPOR_DTLS_OPEN ? mbedtls_ssl_get_record_expansion(&d->ssl) : 0;
+    return bytes < 0 ? 0 : (size_t) bytes;
+}
+
+uint64_t torpor_dtls_highest(const torpor_dtls *d)
+{
+    return d->state == TORPOR_DTLS_OPEN ? d->ssl.MBEDTLS_PRIVATE(in_window_top) : 0;
+}
+
+#define TEXT_OF(value) #value
+#define TEXT(value) TEXT_OF(value)
+
+uint32_t torpor_dtls_build(void)
+{
+    /* What a saved session or context depends on besides the library's version; the last is the format of ours. */
+    static const char BUILD[] = MBEDTLS_VERSION_STRING " " TEXT(MBEDTLS_SSL_IN_CONTENT_LEN) " " TEXT(
+        MBEDTLS_SSL_OUT_CONTENT_LEN) " " TEXT(MBEDTLS_SSL_CID_IN_LEN_MAX) " " TEXT(MBEDTLS_SSL_CID_OUT_LEN_MAX)
+#if defined(MBEDTLS_HAVE_TIME)
+        " time"
+#endif
+#if defined(MBEDTLS_SSL_MAX_FRAGMENT_LENGTH)
+        " mfl"
+#endif
+#if defined(MBEDTLS_SSL_ENCRYPT_THEN_MAC)
+        " etm"
+#endif
+#if defined(MBEDTLS_SSL_SERVER_NAME_INDICATION)
+        " sni"
+#endif
+#if defined(MBEDTLS_SSL_ALPN)
+        " alpn"
+#endif
+#if defined(MBEDTLS_SSL_DTLS_ANTI_REPLAY)
+        " replay"
+#endif
+#if defined(MBEDTLS_SSL_PROTO_TLS1_3)
+        " 1.3"
+#endif
+        " 1";
+    uint32_t hash = 2166136261u; /* FNV-1a */
+
+    for (size_t i = 0; i < sizeof(BUILD) - 1; i++) {
+        hash = (hash ^ (uint8_t) BUILD[i]) * 16777619u;
+    }
+    return hash;
+}
+
 int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12])
 {
     int from_client = d->verified; /* full handshake: the client's Finished is the first; abbreviated: the server's */
 
-    if (d->state != TORPOR_DTLS_OPEN || d->ssl.MBEDTLS_PRIVATE(verify_data_len) != 12) {
+    if (d->state == TORPOR_DTLS_OPEN && d->restored) {
+        memcpy(out, d->unique, UNIQUE_BYTES);
+        return 0;
+    }
+    if (d->state != TORPOR_DTLS_OPEN || d->ssl.MBEDTLS_PRIVATE(verify_data_len) != UNIQUE_BYTES) {
         return TORPOR_DTLS_ERR_STATE;
     }
 #if defined(TORPOR_SERVER)
@@ -777,6 +952,7 @@ int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12])
         from_client = !from_client;
     }
 #endif
-    memcpy(out, from_client ? d->ssl.MBEDTLS_PRIVATE(own_verify_data) : d->ssl.MBEDTLS_PRIVATE(peer_verify_data), 12);
+    memcpy(out, from_client ? d->ssl.MBEDTLS_PRIVATE(own_verify_data) : d->ssl.MBEDTLS_PRIVATE(peer_verify_data),
+           UNIQUE_BYTES);
     return 0;
 }

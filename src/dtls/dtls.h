@@ -87,12 +87,33 @@ int torpor_dtls_timers(torpor_dtls *d, uint32_t first, uint32_t patience);
 void torpor_dtls_offer_tickets(torpor_dtls *d);
 
 /*
+ * Offers a connection ID (RFC 9146): the server then finds the association by the ID in each record, wherever the
+ * datagram comes from, and the association can be saved (torpor_dtls_context). `length` is that of the ID that the
+ * server is to put into its own records, 0 … TORPOR_DTLS_CID_MAX bytes; 0 saves them and serves where a socket has one
+ * association.
+ */
+#define TORPOR_DTLS_CID_MAX 8
+int torpor_dtls_offer_connection_id(torpor_dtls *d, unsigned length);
+
+/*
  * Begins the handshake. `session` is one that torpor_dtls_session gave, to be resumed, or NULL for a full handshake.
  * TORPOR_DTLS_ERR_BUILD or TORPOR_DTLS_ERR_FORMAT: the session cannot be loaded, nothing has begun, and the same
  * association may be started without it. The session is not authenticated here: hand in only bytes that nobody else
  * could have written.
  */
 int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const uint8_t *session, size_t length);
+
+/*
+ * Goes on with an association that torpor_dtls_context saved: it is open at once, and nothing has been sent. Neither
+ * trust anchors nor identity are needed. TORPOR_DTLS_ERR_BUILD or TORPOR_DTLS_ERR_FORMAT where the context cannot be
+ * loaded; the association has failed then.
+ *
+ * A context is good for one restore: a second one would use sequence numbers again, and with them the nonces of the
+ * AEAD, which gives away what was encrypted, and take old records of the server for new ones. The caller marks it as
+ * used, in storage, before the first datagram is sent. It is not authenticated here: hand in only bytes that nobody
+ * else could have written.
+ */
+int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const uint8_t *context, size_t length);
 
 /* ---- run ---- */
 
@@ -162,7 +183,7 @@ torpor_dtls_failure_info torpor_dtls_failure(const torpor_dtls *d);
 /* The IANA number of the negotiated cipher suite, or 0 before the handshake is over. */
 unsigned torpor_dtls_cipher_suite(const torpor_dtls *d);
 
-/* 1 where the handshake was an abbreviated one (the session was resumed), 0 where it was a full one. */
+/* 1 where the handshake was an abbreviated one (the session was resumed), or none (restored); 0: a full one. */
 int torpor_dtls_resumed(const torpor_dtls *d);
 
 /* 1 where the validity times of the peer's certificates could be checked; 0 without a time, and when resumed. */
@@ -184,7 +205,34 @@ typedef struct {
  */
 int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *length, torpor_dtls_session_info *info);
 
-/* tls-unique (RFC 5929 section 3): the first Finished message's verify_data, 12 bytes. TORPOR_DTLS_ERR_STATE unless open. */
+/* Removes the ticket from the session of an open association, for a context without it; the session resumes no more. */
+int torpor_dtls_drop_ticket(torpor_dtls *d);
+
+/* 1 where the peer has agreed to connection IDs, so that the association can be saved; else 0. */
+int torpor_dtls_has_connection_id(torpor_dtls *d);
+
+/*
+ * Saves an open association with a connection ID, to be restored after sleep; a secret. `*length` is its size, also
+ * where it does not fit (TORPOR_DTLS_ERR_SIZE) or is only asked for (`out` NULL, `size` 0). About 260 bytes, and the
+ * ticket. It holds the session too. Once it is written the association is closed, without a word to the server: save
+ * last. TORPOR_DTLS_ERR_STATE where it cannot be saved: no connection ID, messages or datagrams wait, or no message has
+ * come since an abbreviated handshake, whose end the server may not have seen.
+ */
+int torpor_dtls_context(torpor_dtls *d, uint8_t *out, size_t size, size_t *length);
+
+/* Bytes that a record adds to its message: header, connection ID, nonce, type and tag; 0 unless open. */
+size_t torpor_dtls_overhead(const torpor_dtls *d);
+
+/* The highest sequence number of a record of the peer that was authentic, in this epoch; 0 unless open. */
+uint64_t torpor_dtls_highest(const torpor_dtls *d);
+
+/* A number for this build: another library, configuration or format gives another one. Saved bytes are for their own. */
+uint32_t torpor_dtls_build(void);
+
+/*
+ * tls-unique (RFC 5929 section 3): the verify_data of the first Finished message, 12 bytes; of a restored association
+ * that of its handshake. TORPOR_DTLS_ERR_STATE unless open.
+ */
 int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12]);
 
 #endif

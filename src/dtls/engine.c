@@ -138,6 +138,21 @@ void xs_torpor_dtls_start(xsMachine *the)
     result(the, torpor_dtls_start(d, now, unix_time, session, length));
 }
 
+void xs_torpor_dtls_offer_connection_id(xsMachine *the)
+{
+    torpor_dtls *d = engine_of(the);
+    result(the, torpor_dtls_offer_connection_id(d, uint32_of(the, 0)));
+}
+
+void xs_torpor_dtls_restore(xsMachine *the)
+{
+    size_t length;
+    torpor_dtls *d = engine_of(the);
+    uint64_t now = time_of(the, 0), unix_time = time_of(the, 1);
+    const uint8_t *context = bytes_of(the, 2, &length);
+    result(the, torpor_dtls_restore(d, now, unix_time, context, length));
+}
+
 /* ---- run ---- */
 
 void xs_torpor_dtls_receive(xsMachine *the)
@@ -267,4 +282,39 @@ void xs_torpor_dtls_unique(xsMachine *the)
 {
     torpor_dtls *d = engine_of(the);
     result(the, torpor_dtls_unique(d, exact_room_of(the, 0, 12)));
+}
+
+void xs_torpor_dtls_drop_ticket(xsMachine *the)
+{
+    result(the, torpor_dtls_drop_ticket(engine_of(the)));
+}
+
+void xs_torpor_dtls_has_connection_id(xsMachine *the)
+{
+    result(the, torpor_dtls_has_connection_id(engine_of(the)));
+}
+
+/* The whole length for an empty buffer, which only asks for it. */
+void xs_torpor_dtls_context(xsMachine *the)
+{
+    size_t size, length;
+    torpor_dtls *d = engine_of(the);
+    uint8_t *out = room_of(the, 0, &size);
+    int error = torpor_dtls_context(d, size == 0 ? NULL : out, size, &length);
+    result_or_error(the, error, length);
+}
+
+void xs_torpor_dtls_overhead(xsMachine *the)
+{
+    result(the, (int64_t) torpor_dtls_overhead(engine_of(the)));
+}
+
+void xs_torpor_dtls_highest(xsMachine *the)
+{
+    result(the, (int64_t) torpor_dtls_highest(engine_of(the)));
+}
+
+void xs_torpor_dtls_build(xsMachine *the)
+{
+    result(the, torpor_dtls_build());
 }

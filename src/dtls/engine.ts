@@ -113,6 +113,15 @@ export interface ResumableSession {
   readonly lifetime: number;
 }
 
+/** An association put away for sleep; `data` is secret, good for one restore, and loads only in the same build. */
+export interface SavedContext {
+  /** How the session in it can be resumed, once the context is of no more use. */
+  readonly kind: SessionKind | undefined;
+  readonly data: Uint8Array;
+  /** The server's ticket lifetime in seconds, or 0. */
+  readonly lifetime: number;
+}
+
 /** IANA names of the suites that are offered. */
 const CIPHER_SUITES: Readonly<Record<number, string>> = {
   49326: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
@@ -124,6 +133,14 @@ const CIPHER_SUITES: Readonly<Record<number, string>> = {
 export function libraryVersion(): string {
   return native("xs_torpor_crypto_version").call(undefined);
 }
+
+/** A number for this build of the library: what it saves loads only where this number is the same. */
+export function buildFingerprint(): number {
+  return native("xs_torpor_dtls_build").call(undefined);
+}
+
+/** No bytes: the functions that write into a buffer only tell their length then. */
+const NO_ROOM = new Uint8Array();
 
 /** One association. The order of calls, times and buffers are those of dtls.h. */
 export class Engine extends Native("xs_torpor_dtls_destructor") {
@@ -203,6 +220,21 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
   /** Offers the session ticket extension. */
   offerTickets(): void {
     native("xs_torpor_dtls_offer_tickets").call(this);
+  }
+
+  /** Offers a connection ID (RFC 9146); the server puts one of `length` bytes, 0 to 8, into its own records. */
+  offerConnectionId(length: number): void {
+    if (native("xs_torpor_dtls_offer_connection_id").call(this, length) < 0) {
+      throw new DTLSError(`expected a connection ID of 0 to 8 bytes, not ${length}`);
+    }
+  }
+
+  /**
+   * Goes on with a saved association, in place of `start`; needs neither trust anchors nor identity.
+   * @returns false where this build cannot load it: this engine is of no more use then.
+   */
+  restore(now: number, unixTime: number, context: Uint8Array): boolean {
+    return native("xs_torpor_dtls_restore").call(this, now, unixTime, context) === 0;
   }
 
   /**
@@ -333,19 +365,58 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
     return "DTLS 1.2";
   }
 
+  private get sessionKind(): SessionKind | undefined {
+    const kind: number = native("xs_torpor_dtls_session_kind").call(this);
+    return kind === 0 ? undefined : kind === 2 ? "ticket" : "session";
+  }
+
+  private get sessionLifetime(): number {
+    return native("xs_torpor_dtls_session_lifetime").call(this);
+  }
+
   /** The session of an open association, to be resumed later; undefined where the server gave no way. */
   get session(): ResumableSession | undefined {
-    const kind: number = native("xs_torpor_dtls_session_kind").call(this);
-    if (kind === 0) {
+    const kind = this.sessionKind;
+    if (kind === undefined) {
       return undefined;
     }
-    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, new Uint8Array()) as number);
+    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, NO_ROOM) as number);
     native("xs_torpor_dtls_session").call(this, data);
-    return {
-      kind: kind === 2 ? "ticket" : "session",
-      data,
-      lifetime: native("xs_torpor_dtls_session_lifetime").call(this),
-    };
+    return { kind, data, lifetime: this.sessionLifetime };
+  }
+
+  /** Whether the server has agreed to connection IDs. */
+  get hasConnectionId(): boolean {
+    return native("xs_torpor_dtls_has_connection_id").call(this) === 1;
+  }
+
+  /**
+   * Puts an open association away in at most `room` bytes, without a ticket where only that makes it fit. It is closed
+   * then, without a word to the server. Undefined, and open as before, where it cannot be saved: there is no connection
+   * ID, it does not fit, something waits to be read or taken, or nothing came since an abbreviated handshake.
+   */
+  save(room: number): SavedContext | undefined {
+    let length: number = native("xs_torpor_dtls_context").call(this, NO_ROOM);
+    if (length > room && this.sessionKind === "ticket") {
+      native("xs_torpor_dtls_drop_ticket").call(this);
+      length = native("xs_torpor_dtls_context").call(this, NO_ROOM);
+    }
+    if (length < 0 || length > room) {
+      return undefined;
+    }
+    const { sessionKind: kind, sessionLifetime: lifetime } = this;
+    const data = new Uint8Array(length);
+    return native("xs_torpor_dtls_context").call(this, data) === length ? { kind, data, lifetime } : undefined;
+  }
+
+  /** Bytes that a record adds to its message: header, connection ID, nonce, type and tag. 0 unless open. */
+  get overhead(): number {
+    return native("xs_torpor_dtls_overhead").call(this);
+  }
+
+  /** The highest sequence number of an authentic record of the peer, in this epoch. 0 unless open. */
+  get highest(): number {
+    return native("xs_torpor_dtls_highest").call(this);
   }
 
   /** tls-unique (RFC 5929 section 3), 12 bytes. @throws DTLSError unless open. */

@@ -60,6 +60,10 @@ struct torpor_dtls {
     uint8_t address_length;
     uint8_t verified;                      /* the certificates were looked at: a full handshake */
     uint8_t offer_tickets;
+    uint8_t offer_cid;                     /* negotiates connection IDs; its own is cid_length bytes */
+    uint8_t cid_length;
+    uint8_t restored;                      /* from a saved context, whose tls-unique is in `unique` */
+    uint8_t unique[12];
 
 #if defined(TORPOR_SERVER)
     struct torpor_dtls_server *server;     /* NULL: a client */
@@ -72,6 +76,8 @@ struct torpor_dtls {
 
 /* The part of a start that both roles share; the state is HANDSHAKE afterwards. */
 int torpor_dtls_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time);
+/* Takes part in connection IDs with a random one of `length` bytes; between begin and the first step. */
+int torpor_dtls_use_connection_id(torpor_dtls *d, size_t length);
 /* Checks one certificate of the peer's chain: mbedTLS's verify callback; `d` is the association. */
 int torpor_dtls_verify(void *d, mbedtls_x509_crt *certificate, int depth, uint32_t *flags);
 

@@ -108,8 +108,11 @@ static int configure(torpor_dtls_server *s)
     if ((s->options & TORPOR_DTLS_SERVER_NO_TICKETS) == 0) {
         mbedtls_ssl_conf_session_tickets_cb(&s->conf, mbedtls_ssl_ticket_write, mbedtls_ssl_ticket_parse, &s->ticket);
     }
-    s->configured = 1;
-    return 0;
+    if ((s->options & TORPOR_DTLS_SERVER_NO_CONNECTION_IDS) == 0) {
+        ret = mbedtls_ssl_conf_cid(&s->conf, TORPOR_DTLS_SERVER_CID_BYTES, MBEDTLS_SSL_UNEXPECTED_CID_IGNORE);
+    }
+    s->configured = ret == 0;
+    return ret;
 }
 
 int torpor_dtls_server_accept(torpor_dtls_server *s, uint64_t now, uint64_t unix_time, const uint8_t *peer,
@@ -140,6 +143,9 @@ int torpor_dtls_server_accept(torpor_dtls_server *s, uint64_t now, uint64_t unix
         mbedtls_ssl_set_datagram_packing(&d->ssl, 0);
         ret = mbedtls_ssl_set_client_transport_id(&d->ssl, d->transport_id, d->transport_id_length);
     }
+    if (ret == 0 && (s->options & TORPOR_DTLS_SERVER_NO_CONNECTION_IDS) == 0) {
+        ret = torpor_dtls_use_connection_id(d, TORPOR_DTLS_SERVER_CID_BYTES);
+    }
     if (ret != 0) {
         torpor_dtls_free(d);
         return ret;
@@ -167,6 +173,20 @@ int torpor_dtls_server_peer_digest(const torpor_dtls *d, uint8_t digest[32])
         return TORPOR_DTLS_ERR_STATE;
     }
     memcpy(digest, session->MBEDTLS_PRIVATE(peer_cert_digest), 32);
+    return 0;
+}
+
+int torpor_dtls_server_connection_id(torpor_dtls *d, uint8_t cid[TORPOR_DTLS_SERVER_CID_BYTES])
+{
+    int enabled = MBEDTLS_SSL_CID_DISABLED;
+    uint8_t own[MBEDTLS_SSL_CID_IN_LEN_MAX];
+    size_t length = 0;
+
+    if (d->server == NULL || !torpor_dtls_has_connection_id(d) ||
+        mbedtls_ssl_get_own_cid(&d->ssl, &enabled, own, &length) != 0 || length != TORPOR_DTLS_SERVER_CID_BYTES) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    memcpy(cid, own, length);
     return 0;
 }
 

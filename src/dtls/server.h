@@ -29,9 +29,10 @@ int torpor_dtls_server_identity(torpor_dtls_server *s, uint32_t key, const uint8
 
 enum {
     TORPOR_DTLS_SERVER_NO_SESSION_IDS = 1, /* assigns none, resumes none */
-    TORPOR_DTLS_SERVER_NO_TICKETS = 2      /* issues none, resumes none */
+    TORPOR_DTLS_SERVER_NO_TICKETS = 2,     /* issues none, resumes none */
+    TORPOR_DTLS_SERVER_NO_CONNECTION_IDS = 4 /* ignores the offer of a client */
 };
-/* Sets options, a sum of the above; before the first accept. Default 0: session ids and tickets. */
+/* Sets options, a sum of the above; before the first accept. Default 0: all of them. */
 int torpor_dtls_server_options(torpor_dtls_server *s, unsigned options);
 
 /*
@@ -49,6 +50,14 @@ int torpor_dtls_server_peer_digest(const torpor_dtls *d, uint8_t digest[32]);
 
 /* DER of the client's certificate, after a full handshake: its length, or 0 where this association has not seen it. */
 int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size_t size);
+
+/* Bytes of the connection IDs that a server gives (RFC 9146). */
+#define TORPOR_DTLS_SERVER_CID_BYTES 4
+/*
+ * The connection ID that the client puts into its records, of an open association. TORPOR_DTLS_ERR_STATE where there is
+ * none. In a datagram it follows the first 11 bytes of a record of type 25.
+ */
+int torpor_dtls_server_connection_id(torpor_dtls *d, uint8_t cid[TORPOR_DTLS_SERVER_CID_BYTES]);
 
 /* For dtls.c: the library has sent a HelloVerifyRequest and waits for the ClientHello with the cookie. */
 int torpor_dtls_server_again(torpor_dtls *d);

@@ -19,7 +19,14 @@ import type { Clock, MessageSocket, SocketCallbacks, Timer, TimerId, UDP, UDPCon
 import { type KeyId, sha256 } from "../pki/key.js";
 import { formatAddress, parseAddress } from "../session/address.js";
 import type { Peer, SessionTable, StoredSession } from "../session/table.js";
-import { DTLSError, Engine, EngineState, type ResumableSession, type SessionKind } from "./engine.js";
+import {
+  DTLSError,
+  Engine,
+  EngineState,
+  type ResumableSession,
+  type SavedContext,
+  type SessionKind,
+} from "./engine.js";
 import type { ResumptionMemory, ResumptionWay } from "./resumption.js";
 
 /** What the client trusts and who it is. */
@@ -36,10 +43,20 @@ export interface DTLSCredentials {
   readonly handshakeTimer?: number | undefined;
   /** Longest time that a handshake may take, milliseconds: 60000 unless told. */
   readonly patience?: number | undefined;
+  /** How long a restored association may stay silent after the first message, milliseconds: 4000 unless told. */
+  readonly contextPatience?: number | undefined;
+  /** Bytes of the connection ID in the server's records (RFC 9146), 0 to 8: 0 unless told, which is the cheapest. */
+  readonly connectionIdLength?: number | undefined;
 }
 
 /** By which way an association came about; the cheaper ones first. */
-export type Way = "session" | "ticket" | "full";
+export type Way = "context" | SessionKind | "full";
+
+/**
+ * The cheapest way that may be taken: "context" restores a saved association or resumes as the server allows,
+ * "session" and "ticket" resume by these only, "none" makes a full handshake and leaves the table alone.
+ */
+export type Resume = "context" | SessionKind | "none";
 
 /** What an association cost. Bytes are UDP payload, retransmissions and failed attempts included. */
 export class Traffic {
@@ -61,6 +78,8 @@ export class AssociationReport {
   readonly application = new Traffic();
   /** Times that the handshake had to wait for the server. */
   roundTrips = 0;
+  /** Bytes that each record to the server adds to its message. */
+  overhead = 0;
   /** What went otherwise than hoped and was made good, in sentences; for people. */
   readonly notes: string[] = [];
 }
@@ -80,11 +99,18 @@ export interface DTLSSocketOptions extends SocketCallbacks {
   readonly sessions?: SessionTable | undefined;
   /** What is known of servers' ways to resume; without it, sessions are by session id. */
   readonly memory?: ResumptionMemory | undefined;
-  /** Overrides `memory`: resume by these only; "none" leaves the table alone. */
-  readonly resume?: "session" | "ticket" | "none" | undefined;
+  /** "context" unless told. */
+  readonly resume?: Resume | undefined;
   readonly report?: AssociationReport | undefined;
 }
 
+/*
+ * What lies in the session table, of a session and of a context:
+ *
+ *   0         8
+ *   | binding | session …
+ *   | binding | state length u8 | state of the layer above | context …
+ */
 /** Bytes of a saved session that say which name and trust anchors the server was verified with. */
 const BINDING_BYTES = 8;
 
@@ -96,6 +122,8 @@ const HANDSHAKE = 22;
 const MTU = 1232;
 const HANDSHAKE_TIMER = 9000;
 const PATIENCE = 60000;
+/** Enough for one retransmission of a CoAP message (RFC 7252 section 4.8), and short for a server that forgot us. */
+const CONTEXT_PATIENCE = 4000;
 
 const isAddress = (host: string): boolean => host.includes(":") || /^[0-9.]+$/.test(host);
 
@@ -109,6 +137,9 @@ function onUDPError(this: { readonly target: DTLSSocket }, error: Error): void {
   this.target.fail(error);
 }
 
+/** A stored session that a handshake can resume. */
+type Resumable = StoredSession & { readonly kind: SessionKind };
+
 export class DTLSSocket implements MessageSocket {
   readonly #options: DTLSSocketOptions;
   readonly #peer: Peer;
@@ -120,14 +151,24 @@ export class DTLSSocket implements MessageSocket {
   #timer: TimerId | undefined;
   #opened = false;
   /** The session that the running handshake tries to resume. */
-  #attempt: StoredSession | undefined;
+  #attempt: Resumable | undefined;
+  /** The state of the layer above that came with a restored context; undefined after a handshake. */
+  #state: Uint8Array | undefined;
+  /** Of a restored association from which nothing has come yet: it may be that the server does not know it. */
+  #isUnconfirmed = false;
+  /** When an unconfirmed association is given up, in ticks; undefined until something is sent. */
+  #confirmBy: number | undefined;
+  /** When the session that this association rests on was made, milliseconds since 1970; undefined: in this one. */
+  #created: number | undefined;
   /** The kind of the session whose resumption failed before the running handshake, which is a full one. */
   #refused: SessionKind | undefined;
   /** Whether a server that lets no resumption through is learned from: not from mere silence. */
   #isRefusal = false;
   /** When the whole connecting must be over, in ticks. */
-  readonly #deadline: number;
+  #deadline: number;
   #way: ResumptionWay | "none";
+  /** Whether associations may be restored and saved. */
+  readonly #keepsContexts: boolean;
   /** A datagram went out since the last one came in. */
   #waiting = false;
   #unsent = false;
@@ -142,7 +183,9 @@ export class DTLSSocket implements MessageSocket {
     this.#options = options;
     this.#peer = { address: formatAddress(parseAddress(options.address)), port: options.port };
     this.#report = options.report ?? new AssociationReport();
-    this.#way = options.resume ?? options.memory?.wayTo(this.#peer) ?? "session";
+    const { resume = "context", sessions } = options;
+    this.#keepsContexts = resume === "context" && sessions !== undefined;
+    this.#way = resume === "context" ? (options.memory?.wayTo(this.#peer) ?? "session") : resume;
     this.#deadline = options.clock.ticks + (options.secure.patience ?? PATIENCE);
     this.#udp = this.newUDP();
     // The rest on a turn of its own: whoever makes a socket may be deep in the stack.
@@ -163,8 +206,14 @@ export class DTLSSocket implements MessageSocket {
     if (!this.#opened || this.#engine === undefined) {
       throw new DTLSError("the DTLS socket is not open");
     }
-    this.#engine.write(message);
-    this.flush(this.#engine);
+    const engine = this.#engine;
+    engine.write(message);
+    if (this.#isUnconfirmed && this.#confirmBy === undefined) {
+      const { secure, clock } = this.#options;
+      this.#confirmBy = clock.ticks + (secure.contextPatience ?? CONTEXT_PATIENCE);
+      this.setTimer(engine.deadline);
+    }
+    this.flush(engine);
   }
 
   read(buffer: Uint8Array): number | undefined {
@@ -179,6 +228,32 @@ export class DTLSSocket implements MessageSocket {
       this.#timer = this.#options.timer.set(this.#onTimer, 0);
     }
     return length > 0 ? length : undefined;
+  }
+
+  /** What `sleep` was given before this association was restored; undefined after a handshake. */
+  get state(): Uint8Array | undefined {
+    return this.#state;
+  }
+
+  /**
+   * Ends the socket and keeps the association for the next wake, with `state` of the layer above, 255 bytes at most:
+   * with a connection ID, and where the table has room. Otherwise as `close`; the session, if any, stays either way.
+   */
+  sleep(state: Uint8Array): void {
+    const engine = this.#engine;
+    const { sessions } = this.#options;
+    // An association that was restored and said nothing may be dead: what is in the table serves the next wake.
+    if (engine !== undefined && sessions !== undefined && this.isKeepable) {
+      const saved = engine.save(sessions.room - BINDING_BYTES - 1 - state.length);
+      if (saved !== undefined) {
+        this.keep(saved, joinBytes(Uint8Array.of(state.length), state, saved.data), engine.protocol, true);
+      }
+    }
+    this.close();
+  }
+
+  private get isKeepable(): boolean {
+    return this.#opened && this.#keepsContexts && !this.#isUnconfirmed;
   }
 
   /** Ends the association with a close_notify: some servers forget a session that was not ended properly. */
@@ -215,6 +290,9 @@ export class DTLSSocket implements MessageSocket {
       if (this.#way === "ticket" || this.#attempt?.kind === "ticket") {
         engine.offerTickets();
       }
+      if (this.#keepsContexts) {
+        engine.offerConnectionId(secure.connectionIdLength ?? 0);
+      }
     } catch (error) {
       engine.free();
       throw error;
@@ -222,26 +300,38 @@ export class DTLSSocket implements MessageSocket {
     return engine;
   }
 
-  /** The first handshake, or the full one after a resumption that failed. */
+  /** The saved context, or the first handshake, or the full one after a resumption that failed. */
   private begin(): void {
     try {
       if (this.#refused === undefined) {
+        const stored = this.usable();
+        if (stored?.isContext && !stored.isUsed && this.#keepsContexts && this.restore(stored)) {
+          return;
+        }
         this.#attempt = this.resumable();
       }
-      this.#engine = this.newEngine();
-      this.start();
+      this.handshake();
     } catch (error) {
       this.fail(error as Error);
     }
   }
 
+  private handshake(): void {
+    this.#engine = this.newEngine();
+    this.start();
+  }
+
+  private get unixTime(): number {
+    return Math.floor((this.#options.clock.time ?? 0) / 1000);
+  }
+
   private start(): void {
     const { clock } = this.#options;
-    const unixTime = Math.floor((clock.time ?? 0) / 1000);
+    const { unixTime } = this;
     const data = this.#attempt?.data.subarray(BINDING_BYTES);
     if (!this.#engine!.start(clock.ticks, unixTime, data)) {
       this.forget();
-      this.note("the saved session is of another build: dropped");
+      this.note("the saved session cannot be loaded: dropped");
       this.#attempt = undefined;
       this.#engine!.start(clock.ticks, unixTime);
     }
@@ -265,15 +355,12 @@ export class DTLSSocket implements MessageSocket {
   }
 
   /**
-   * The session to try. One that rests on another certificate, name or trust anchor is not used; it gives way to the
-   * next one of this server. Until then it stays: a wrong option must not cost a session.
+   * What the table has for this server. What rests on another certificate, name or trust anchor is not used; it gives
+   * way to the next session of this server. Until then it stays: a wrong option must not cost a session.
    */
-  private resumable(): StoredSession | undefined {
+  private usable(): StoredSession | undefined {
     const { sessions, secure } = this.#options;
-    if (sessions === undefined || this.#way === "none") {
-      return undefined;
-    }
-    const stored = sessions.get(this.#peer);
+    const stored = this.#way === "none" ? undefined : sessions?.get(this.#peer);
     if (stored === undefined) {
       return undefined;
     }
@@ -286,13 +373,81 @@ export class DTLSSocket implements MessageSocket {
       this.note("the saved session rests on another certificate, server name or trust anchor: not used");
       return undefined;
     }
-    // A server that refused a session id once is asked for a ticket too, and may still know the id it gave since then.
-    const isAsked = stored.kind === this.#way || (this.#way === "ticket" && this.#options.resume === undefined);
-    return isAsked ? stored : undefined;
+    return stored;
   }
 
-  /** Keeps a session for the next wake. */
-  private keep(session: ResumableSession, protocol: Engine["protocol"]): void {
+  /** The session to try; one that lies in a context is taken out of it, and the keys of the association are gone. */
+  private resumable(): Resumable | undefined {
+    let stored = this.usable();
+    if (stored?.isContext) {
+      this.reduce(stored);
+      stored = this.usable();
+    }
+    if (stored === undefined || stored.isContext) {
+      return undefined;
+    }
+    // A server that refused a session id once is asked for a ticket too, and may still know the id it gave since then.
+    const isAsked = stored.kind === this.#way || (this.#way === "ticket" && this.isFree);
+    return isAsked ? (stored as Resumable) : undefined;
+  }
+
+  /** Whether the ways of the server are found out, not given by `resume`. */
+  private get isFree(): boolean {
+    return (this.#options.resume ?? "context") === "context";
+  }
+
+  /** Goes on with a saved association; false where it cannot be done, which is no harm yet: nothing was sent. */
+  private restore(stored: StoredSession): boolean {
+    const { clock, sessions, secure } = this.#options;
+    const engine = new Engine();
+    try {
+      engine.mtu = secure.mtu ?? MTU;
+      const start = BINDING_BYTES + 1 + stored.data[BINDING_BYTES]!;
+      const state = stored.data.slice(BINDING_BYTES + 1, start);
+      // Marked before anything is sent: after a crash from here on, the same keys and counters are not used again.
+      if (!engine.restore(clock.ticks, this.unixTime, stored.data.subarray(start)) || !sessions!.use(this.#peer)) {
+        this.note("the saved association cannot be restored");
+        engine.free();
+        return false;
+      }
+      this.#state = state;
+    } catch (error) {
+      engine.free();
+      this.note(`the saved association is not used: ${(error as Error).message}`);
+      return false;
+    }
+    this.#created = stored.created;
+    this.#isUnconfirmed = true;
+    this.#engine = engine;
+    this.open(engine, "context");
+    return true;
+  }
+
+  /** Replaces a context in the table by the session in it, or removes it where the session is of no use. */
+  private reduce({ data, kind, created, protocol }: StoredSession): void {
+    const engine = new Engine();
+    try {
+      const context = data.subarray(BINDING_BYTES + 1 + data[BINDING_BYTES]!);
+      const isLoaded = engine.restore(this.#options.clock.ticks, this.unixTime, context);
+      const session = isLoaded && kind !== "none" ? engine.session : undefined;
+      if (session === undefined) {
+        this.forget();
+      } else {
+        this.#created = created;
+        this.keep(session, session.data, protocol, false);
+      }
+    } finally {
+      engine.free();
+    }
+  }
+
+  /** Keeps a session or a context for the next wake; `data` is what follows the binding. */
+  private keep(
+    { kind, lifetime }: ResumableSession | SavedContext,
+    data: Uint8Array,
+    protocol: Engine["protocol"],
+    isContext: boolean,
+  ): void {
     const { sessions, secure } = this.#options;
     const own = secure.certificates[0];
     if (sessions === undefined || own === undefined) {
@@ -301,16 +456,18 @@ export class DTLSSocket implements MessageSocket {
     try {
       sessions.insert({
         peer: this.#peer,
-        kind: session.kind,
-        data: joinBytes(this.binding(), session.data),
+        kind: kind ?? "none",
+        data: joinBytes(this.binding(), data),
+        isContext,
         clientCertHash: sha256(own),
         clientCert: own,
         protocol,
-        lifetime: session.lifetime,
+        lifetime,
+        created: this.#created,
       });
     } catch (error) {
-      // Too long for its slot, or storage refuses: the next wake makes a full handshake. That is no fault of the server.
-      this.note(`the session by ${session.kind} cannot be kept: ${(error as Error).message}`);
+      // Too long for its slot, or storage refuses: the next wake takes another way. That is no fault of the server.
+      this.note(`the session by ${kind ?? "context"} cannot be kept: ${(error as Error).message}`);
     }
   }
 
@@ -325,7 +482,7 @@ export class DTLSSocket implements MessageSocket {
 
   /** Remembers that the server did not do what was asked of it. An override by `resume` is no experience. */
   private learn(way: ResumptionWay): void {
-    if (this.#options.resume !== undefined) {
+    if (!this.isFree) {
       return;
     }
     this.#way = way;
@@ -391,6 +548,11 @@ export class DTLSSocket implements MessageSocket {
     if (engine.state === EngineState.OPEN && !this.#opened) {
       this.onOpen(engine);
     }
+    if (this.#isUnconfirmed && engine.readable > 0) {
+      // The server knows the association: from now on it is like any other.
+      this.#isUnconfirmed = false;
+      this.#confirmBy = undefined;
+    }
     // Callbacks may close this socket: what is left to do is then nothing.
     while (this.#engine === engine && engine.readable > 0) {
       const reads = this.#reads;
@@ -406,7 +568,7 @@ export class DTLSSocket implements MessageSocket {
     if (engine.state === EngineState.FAILED) {
       this.onFailed(engine.failure);
     } else if (engine.state === EngineState.CLOSED) {
-      this.fail(new DTLSError("the server closed the association"));
+      this.onFailed(new DTLSError("the server closed the association"));
     } else {
       this.setTimer(engine.deadline);
     }
@@ -450,17 +612,21 @@ export class DTLSSocket implements MessageSocket {
       timer.clear(this.#timer);
       this.#timer = undefined;
     }
-    if (deadline !== undefined) {
-      this.#timer = timer.set(this.#onTimer, Math.max(0, deadline - clock.ticks));
+    const next = this.#confirmBy ?? deadline;
+    if (next !== undefined) {
+      this.#timer = timer.set(this.#onTimer, Math.max(0, next - clock.ticks));
     }
   }
 
   readonly #onTimer = (): void => {
     this.#timer = undefined;
+    const { ticks } = this.#options.clock;
     if (this.#engine === undefined) {
       this.begin();
+    } else if (this.#confirmBy !== undefined && ticks >= this.#confirmBy) {
+      this.descend("the server does not answer");
     } else {
-      this.#engine.elapse(this.#options.clock.ticks);
+      this.#engine.elapse(ticks);
       this.advance();
     }
   };
@@ -468,21 +634,63 @@ export class DTLSSocket implements MessageSocket {
   // ---- how a handshake ends ----
 
   private onOpen(engine: Engine): void {
-    const report = this.#report;
     const attempt = this.#attempt;
+    const isResumed = attempt !== undefined && engine.resumed;
+    this.#created = isResumed ? attempt.created : undefined;
+    const way = isResumed ? attempt.kind : "full";
+    this.#attempt = undefined;
+    this.#outgoing = new Uint8Array(0); // a handshake's datagrams are longer than most requests
+    this.settleSession(engine, attempt);
+    this.open(engine, way);
+  }
+
+  private open(engine: Engine, way: Way): void {
+    const report = this.#report;
     this.#opened = true;
-    report.way = attempt !== undefined && engine.resumed ? attempt.kind : "full";
+    report.way = way;
     report.protocol = engine.protocol;
     report.cipherSuite = engine.cipherSuite;
     report.timeChecked = engine.resumed ? undefined : engine.timeChecked;
-    this.settleSession(engine, attempt);
-    this.#attempt = undefined;
-    this.#outgoing = new Uint8Array(0); // a handshake's datagrams are longer than most requests
+    report.overhead = engine.overhead;
     this.#options.onWritable?.call(this as never);
   }
 
+  /**
+   * A restored association that the server does not answer, or ends at once: the next step of the ladder, from another
+   * port. What was sent over it may have been received: `onRestart` tells the layer above, `onWritable` follows.
+   */
+  private descend(reason: string): void {
+    const engine = this.#engine;
+    this.note(`the restored association is of no use, ${reason}`);
+    this.#isUnconfirmed = false;
+    this.#confirmBy = undefined;
+    this.#state = undefined;
+    this.#opened = false;
+    this.#waiting = false;
+    this.#options.onRestart?.call(this as never);
+    if (this.#udp === undefined || this.#engine !== engine) {
+      return; // closed by the callback
+    }
+    this.#deadline = this.#options.clock.ticks + (this.#options.secure.patience ?? PATIENCE);
+    try {
+      this.renewUDP();
+      engine?.free();
+      this.#engine = undefined;
+      this.#attempt = this.resumable();
+      this.handshake();
+    } catch (error) {
+      this.fail(error as Error);
+    }
+  }
+
+  /** From another port: a late flight of the handshake before must not get into the next one. */
+  private renewUDP(): void {
+    this.#udp?.close();
+    this.#udp = this.newUDP();
+  }
+
   /** What becomes of the table and of what is remembered, once a handshake has succeeded. */
-  private settleSession(engine: Engine, attempt: StoredSession | undefined): void {
+  private settleSession(engine: Engine, attempt: Resumable | undefined): void {
     if (this.#way === "none") {
       return;
     }
@@ -498,22 +706,23 @@ export class DTLSSocket implements MessageSocket {
       this.forget();
     }
     const session = engine.session;
-    const isWanted = session !== undefined && (session.kind === this.#way || this.#options.resume === undefined);
+    const isWanted = session !== undefined && (session.kind === this.#way || this.isFree);
     if (isWanted && this.#way !== "full" && this.#refused !== "ticket") {
-      this.keep(session, engine.protocol);
+      this.keep(session, session.data, engine.protocol, false);
     }
     this.learnFrom(attempt !== undefined || this.#isRefusal ? refused : undefined, session?.kind);
   }
 
   /** A session keeps its age when it is used; a new ticket in place of a used one is a new session. */
-  private settleResumed(engine: Engine, attempt: StoredSession): void {
+  private settleResumed(engine: Engine, attempt: Resumable): void {
     const session = engine.session;
     if (
       attempt.kind === "ticket" &&
       session?.kind === "ticket" &&
       !sameBytes(session.data, attempt.data.subarray(BINDING_BYTES))
     ) {
-      this.keep(session, engine.protocol);
+      this.#created = undefined;
+      this.keep(session, session.data, engine.protocol, false);
     }
     this.learn(attempt.kind);
   }
@@ -540,6 +749,10 @@ export class DTLSSocket implements MessageSocket {
    */
   private onFailed(failure: TorporError): void {
     const attempt = this.#attempt;
+    if (this.#isUnconfirmed) {
+      this.descend(failure.message);
+      return;
+    }
     if (attempt === undefined || this.#opened) {
       this.fail(failure instanceof TimeoutError && !this.#opened ? this.silence() : failure);
       return;
@@ -551,10 +764,8 @@ export class DTLSSocket implements MessageSocket {
     this.#waiting = false;
     this.#engine?.free();
     this.#engine = undefined;
-    // From another port: a late flight of the handshake before must not get into the next one.
     try {
-      this.#udp?.close();
-      this.#udp = this.newUDP();
+      this.renewUDP();
     } catch (error) {
       this.fail(error as Error);
       return;

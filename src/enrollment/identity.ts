@@ -153,18 +153,19 @@ export class IdentityStore {
 
   /**
    * Keeps trust anchors in place of those before, by one write; those that the TLS library cannot use are left out.
-   * @returns how many were left out.
+   * @returns how many were left out, and whether those kept are others than before.
    * @throws IdentityError where none can be used.
    */
-  setTrustAnchors(anchors: readonly Uint8Array[]): number {
+  setTrustAnchors(anchors: readonly Uint8Array[]): { leftOut: number; isChanged: boolean } {
     const usable = anchors.filter(isUsableAnchor);
     if (usable.length === 0) {
       throw new IdentityError("none of the server's CA certificates can be used: expected keys on P-256 or P-384");
     }
-    if (!this.hasTrustAnchors(usable)) {
+    const isChanged = !this.hasTrustAnchors(usable);
+    if (isChanged) {
       this.#store.write(TRUST, encodeRecord(0, usable));
     }
-    return anchors.length - usable.length;
+    return { leftOut: anchors.length - usable.length, isChanged };
   }
 
   /** Whether these are the ones that are kept: told without a second record in memory. */

@@ -9,14 +9,23 @@ import { sameBytes } from "../bytes.js";
 import type { BlockSize } from "../coap/block.js";
 import { CoAPClient, type SocketOptions } from "../coap/client.js";
 import { codeText } from "../coap/message.js";
+import { buildFingerprint } from "../dtls/engine.js";
 import { ResumptionMemory } from "../dtls/resumption.js";
-import { AssociationReport, type DTLSCredentials, DTLSSocket, type DTLSSocketOptions } from "../dtls/socket.js";
+import {
+  AssociationReport,
+  type DTLSCredentials,
+  DTLSSocket,
+  type DTLSSocketOptions,
+  type Resume,
+} from "../dtls/socket.js";
 import { TorporError } from "../errors.js";
 import { type CertificatesResponse, ESTClient, type ESTResponse } from "../est/client.js";
 import type { Clock, KeyValueStore, Timer, UDPConstructor } from "../io.js";
 import { parseCertificate } from "../pki/certificate.js";
 import { certificateRequest, type KeyId, publicKey } from "../pki/key.js";
-import { SessionTable, type SessionTableGeometry } from "../session/table.js";
+import { FlashBytes } from "../session/flash.js";
+import { DeviceSealer } from "../session/seal.js";
+import { type MonotonicCounter, SessionTable, type SessionTableGeometry } from "../session/table.js";
 import { type Identity, IdentityError, IdentityStore } from "./identity.js";
 
 /** Bytes that survive deep sleep; `commit`, where they need it, is called after each change of them, as a function. */
@@ -34,7 +43,15 @@ export interface Host {
   readonly store: KeyValueStore;
   /** Memory that survives deep sleep, with `byteLength` bytes. */
   retain(byteLength: number): RetainedMemory;
+  /** A counter that nothing sets back, where the hardware has one. */
+  readonly counter?: MonotonicCounter | undefined;
 }
+
+/**
+ * Where sessions are kept: in the memory that survives sleep, there and sealed, or sealed in the key-value storage, for
+ * a device that has no such memory.
+ */
+export type Keep = "retained" | "sealed" | "flash";
 
 /** What can be done at a wake. `run` does what is due: the first enrolment, or a renewal, or nothing. */
 export type Operation = "crts" | "att" | "sen" | "sren" | "run";
@@ -52,7 +69,9 @@ export interface WakeOptions {
   readonly trust?: readonly Uint8Array[] | undefined;
   /** The identity to enrol with: what the factory put into the device. */
   readonly factory?: Identity | undefined;
-  readonly resume?: "session" | "ticket" | "none" | undefined;
+  readonly resume?: Resume | undefined;
+  /** "retained" unless told. */
+  readonly keep?: Keep | undefined;
   readonly geometry: Required<SessionTableGeometry>;
   /** Seconds that a session is kept: 86,400 unless told. */
   readonly ttl?: number | undefined;
@@ -62,6 +81,8 @@ export interface WakeOptions {
   readonly mtu?: number | undefined;
   readonly handshakeTimer?: number | undefined;
   readonly patience?: number | undefined;
+  readonly contextPatience?: number | undefined;
+  readonly connectionIdLength?: number | undefined;
 }
 
 /** One request of a wake. */
@@ -114,19 +135,14 @@ class Wake {
   #identity: Identity | undefined;
   /** The new key, until its certificate is kept. */
   #key: KeyId | undefined;
+  /** The identity or the trust that the association rests on has changed: it ends with this wake. */
+  #isOutdated = false;
 
   constructor(host: Host, options: WakeOptions) {
-    const { geometry, ttl } = options;
     this.#host = host;
     this.#options = options;
     this.#identities = new IdentityStore(host.store);
-    const { bytes, commit } = host.retain(SessionTable.byteLength(geometry));
-    this.#sessions = new SessionTable(bytes, {
-      ...geometry,
-      ...(ttl === undefined ? {} : { ttl }),
-      clock: host.clock,
-      ...(commit === undefined ? {} : { commit }),
-    });
+    this.#sessions = openSessions(host, options);
   }
 
   /**
@@ -146,7 +162,11 @@ class Wake {
       this.abandonKey();
       throw error;
     } finally {
-      this.#coap?.close();
+      if (this.#isOutdated) {
+        this.#coap?.close();
+      } else {
+        this.#coap?.sleep();
+      }
     }
     return {
       association: this.#association,
@@ -244,20 +264,27 @@ class Wake {
   }
 
   private credentials(identity: Identity): DTLSCredentials {
-    const { trust, mtu, handshakeTimer, patience } = this.#options;
+    const { trust, mtu, handshakeTimer, patience, contextPatience, connectionIdLength } = this.#options;
     const trustAnchors = trust ?? this.#identities.trustAnchors;
     if (trustAnchors === undefined) {
       throw new TorporError("no trust anchor: give one until the server's CA certificates have been fetched (crts)");
     }
-    return { trustAnchors, certificates: identity.certificates, key: identity.key, mtu, handshakeTimer, patience };
+    const { certificates, key } = identity;
+    return {
+      ...{ trustAnchors, certificates, key },
+      ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength },
+    };
   }
 
   /** Keeps the self-issued ones as anchors; where there is none, all. */
   private keepTrustAnchors(certificates: readonly Uint8Array[]): void {
     const roots = certificates.filter(isSelfIssued);
-    const unusable = this.#identities.setTrustAnchors(roots.length > 0 ? roots : certificates);
-    if (unusable > 0) {
-      this.#association.notes.push(`${unusable} of the server's CA certificates cannot be used here: left out`);
+    const { leftOut, isChanged } = this.#identities.setTrustAnchors(roots.length > 0 ? roots : certificates);
+    if (leftOut > 0) {
+      this.#association.notes.push(`${leftOut} of the server's CA certificates cannot be used here: left out`);
+    }
+    if (isChanged && this.#options.trust === undefined) {
+      this.endSessions("trust anchors");
     }
   }
 
@@ -275,11 +302,16 @@ class Wake {
     const time = Math.floor((this.#host.clock.time ?? 0) / 1000);
     this.#identities.commit(key, ownFirst(certificates, publicKey(key)), time);
     this.#key = undefined;
-    // What was authenticated with the certificate before ends with it. The socket would not use it any more either.
+    this.endSessions("certificate");
+  }
+
+  /** What rests on the `what` before ends with it. The socket would not use it any more either. */
+  private endSessions(what: string): void {
+    this.#isOutdated = true;
     try {
       this.#sessions.clear();
     } catch (error) {
-      this.#association.notes.push(`the sessions of the old certificate stay: ${(error as Error).message}`);
+      this.#association.notes.push(`the sessions of the old ${what} stay: ${(error as Error).message}`);
     }
   }
 
@@ -295,6 +327,21 @@ class Wake {
     const now = (this.#host.clock.time ?? 0) / 1000;
     return now >= notBefore + ((notAfter - notBefore) * RENEW_NUMERATOR) / RENEW_DENOMINATOR;
   }
+}
+
+/** The session table, in the memory that `keep` names. */
+function openSessions(host: Host, { keep = "retained", geometry, ttl = 86400 }: WakeOptions): SessionTable {
+  const flash = keep === "flash" ? new FlashBytes(host.store, geometry) : undefined;
+  const { bytes, commit } = flash ?? host.retain(SessionTable.byteLength(geometry));
+  return new SessionTable(bytes, {
+    ...geometry,
+    ttl,
+    clock: host.clock,
+    fingerprint: buildFingerprint(),
+    commit: flash === undefined ? commit : () => flash.commit(),
+    seal: keep === "retained" ? undefined : new DeviceSealer(),
+    counter: host.counter,
+  });
 }
 
 function required(identity: Identity | undefined): Identity {

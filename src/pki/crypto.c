@@ -235,6 +235,81 @@ int torpor_key_destroy(uint32_t key)
     return status == PSA_ERROR_INVALID_HANDLE || status == PSA_ERROR_DOES_NOT_EXIST ? 0 : status;
 }
 
+/* ---- sealing ---- */
+
+#define SEAL_NONCE_BYTES 12
+
+int torpor_seal_key(uint32_t *key)
+{
+    psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
+    psa_status_t status = psa_get_key_attributes(TORPOR_SEAL_KEY, &attributes);
+
+    *key = 0;
+    if (status != PSA_SUCCESS) {
+        (void) psa_destroy_key(TORPOR_SEAL_KEY); /* one that is corrupt; where there is none it does nothing */
+        attributes = psa_key_attributes_init();
+        psa_set_key_type(&attributes, PSA_KEY_TYPE_AES);
+        psa_set_key_bits(&attributes, 128);
+        psa_set_key_algorithm(&attributes, PSA_ALG_GCM);
+        psa_set_key_usage_flags(&attributes, PSA_KEY_USAGE_ENCRYPT | PSA_KEY_USAGE_DECRYPT);
+        psa_set_key_id(&attributes, TORPOR_SEAL_KEY);
+        psa_set_key_lifetime(&attributes, PSA_KEY_LIFETIME_PERSISTENT);
+        status = psa_generate_key(&attributes, key);
+    } else {
+        *key = TORPOR_SEAL_KEY;
+    }
+    psa_reset_key_attributes(&attributes);
+    return status;
+}
+
+static int overlap(const uint8_t *a, size_t a_length, const uint8_t *b, size_t b_length)
+{
+    return (uintptr_t) a < (uintptr_t) b + b_length && (uintptr_t) b < (uintptr_t) a + a_length;
+}
+
+int torpor_seal(uint32_t key, const uint8_t *associated, size_t associated_length, const uint8_t *in, size_t length,
+                uint8_t *out, size_t size)
+{
+    size_t made;
+    int ret;
+
+    if (size < TORPOR_SEAL_BYTES || size - TORPOR_SEAL_BYTES < length) {
+        return PSA_ERROR_BUFFER_TOO_SMALL;
+    }
+    if (overlap(in, length, out, size) || overlap(associated, associated_length, out, size)) {
+        return PSA_ERROR_INVALID_ARGUMENT;
+    }
+    ret = psa_generate_random(out, SEAL_NONCE_BYTES);
+    if (ret == 0) {
+        ret = psa_aead_encrypt(key, PSA_ALG_GCM, out, SEAL_NONCE_BYTES, associated, associated_length, in, length,
+                               out + SEAL_NONCE_BYTES, size - SEAL_NONCE_BYTES, &made);
+    }
+    return ret;
+}
+
+int torpor_unseal(uint32_t key, const uint8_t *associated, size_t associated_length, const uint8_t *in, size_t length,
+                  uint8_t *out, size_t size)
+{
+    size_t made;
+    int ret;
+
+    if (length < TORPOR_SEAL_BYTES) {
+        return PSA_ERROR_INVALID_SIGNATURE;
+    }
+    if (size < length - TORPOR_SEAL_BYTES) {
+        return PSA_ERROR_BUFFER_TOO_SMALL;
+    }
+    if (overlap(in, length, out, size) || overlap(associated, associated_length, out, size)) {
+        return PSA_ERROR_INVALID_ARGUMENT;
+    }
+    ret = psa_aead_decrypt(key, PSA_ALG_GCM, in, SEAL_NONCE_BYTES, associated, associated_length,
+                           in + SEAL_NONCE_BYTES, length - SEAL_NONCE_BYTES, out, size, &made);
+    if (ret != 0) {
+        memset(out, 0, size);
+    }
+    return ret;
+}
+
 /* ---- certificate requests ---- */
 
 static const uint8_t OID_EC_PUBLIC_KEY[] = {0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x02, 0x01};

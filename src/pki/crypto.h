@@ -81,6 +81,33 @@ int torpor_key_sign(uint32_t key, const uint8_t *hash, size_t hash_length, uint8
 /* Erases the key, from storage too. A number without a key is no error. */
 int torpor_key_destroy(uint32_t key);
 
+/* ---- sealing: AES-128-GCM with a key of this device, for what lies in storage ---- */
+
+/* The number of the sealing key, outside the range of the device's keys. */
+#define TORPOR_SEAL_KEY 0x00545100u
+/* A sealed text is longer by this: a random nonce of 12 bytes before, the tag of 16 bytes behind. */
+#define TORPOR_SEAL_BYTES 28
+
+/*
+ * The number of the device's sealing key, made at the first call and stored as PSA stores keys: in the device's secure
+ * storage where there is one. A stored key that cannot be read gives way to a new one, which opens nothing sealed before.
+ */
+int torpor_seal_key(uint32_t *key);
+
+/*
+ * Encrypts `length` bytes into `out`, `length` + TORPOR_SEAL_BYTES of `size`. `associated` is authenticated and not
+ * encrypted. PSA_ERROR_INVALID_ARGUMENT (-135) where `out` and `in` overlap, PSA_ERROR_BUFFER_TOO_SMALL (-138).
+ */
+int torpor_seal(uint32_t key, const uint8_t *associated, size_t associated_length, const uint8_t *in, size_t length,
+                uint8_t *out, size_t size);
+
+/*
+ * Decrypts what torpor_seal made into `out`, `length` - TORPOR_SEAL_BYTES of `size`. PSA_ERROR_INVALID_SIGNATURE (-149)
+ * where a bit of it or of `associated` is not the same, or the key is another one; `out` is zeroed then.
+ */
+int torpor_unseal(uint32_t key, const uint8_t *associated, size_t associated_length, const uint8_t *in, size_t length,
+                  uint8_t *out, size_t size);
+
 /* ---- certificate requests ---- */
 
 /*

@@ -84,3 +84,30 @@ void xs_torpor_csr(xsMachine *the)
     int error = torpor_csr(key, subject, subject_length, attributes, attributes_length, out, size, &length);
     result_or_error(the, error, length);
 }
+
+void xs_torpor_seal_key(xsMachine *the)
+{
+    uint32_t key;
+    int error = torpor_seal_key(&key);
+    result_or_error(the, error, key);
+}
+
+void xs_torpor_seal(xsMachine *the)
+{
+    size_t associated_length, length, size;
+    uint32_t key = uint32_of(the, 0);
+    const uint8_t *associated = bytes_of(the, 1, &associated_length);
+    const uint8_t *in = bytes_of(the, 2, &length);
+    uint8_t *out = room_of(the, 3, &size);
+    result(the, torpor_seal(key, associated, associated_length, in, length, out, size));
+}
+
+void xs_torpor_unseal(xsMachine *the)
+{
+    size_t associated_length, length, size;
+    uint32_t key = uint32_of(the, 0);
+    const uint8_t *associated = bytes_of(the, 1, &associated_length);
+    const uint8_t *in = bytes_of(the, 2, &length);
+    uint8_t *out = room_of(the, 3, &size);
+    result(the, torpor_unseal(key, associated, associated_length, in, length, out, size));
+}

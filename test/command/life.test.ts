@@ -18,6 +18,7 @@ const CHANGE_CIPHER_SPEC = 20;
 const ALERT = 21;
 const HANDSHAKE = 22;
 const APPLICATION_DATA = 23;
+const CONNECTION_ID = 25;
 
 function openssl(args: readonly string[], input?: Uint8Array): string {
   return execFileSync("openssl", [...args], { input, encoding: "utf8", stdio: ["pipe", "pipe", "pipe"] });
@@ -57,8 +58,8 @@ describe("a device and the development server", () => {
       [handshake.bytesOut, handshake.datagramsOut, handshake.bytesIn, handshake.datagramsIn],
       [out.bytes, out.datagrams, into.bytes, into.datagrams],
     );
-    assert.equal(application.bytesOut, relay.traffic("out", APPLICATION_DATA, ALERT).bytes);
-    assert.equal(application.bytesIn, relay.traffic("in", APPLICATION_DATA, ALERT).bytes);
+    assert.equal(application.bytesOut, relay.traffic("out", APPLICATION_DATA, ALERT, CONNECTION_ID).bytes);
+    assert.equal(application.bytesIn, relay.traffic("in", APPLICATION_DATA, ALERT, CONNECTION_ID).bytes);
     relay.forget();
   }
 
@@ -72,8 +73,17 @@ describe("a device and the development server", () => {
     assert.deepEqual([full.wake, full.way, full.handshake.roundTrips, full.code], [2, "full", 3, "2.05"]);
     assertCounted(full);
 
-    const session = await wakeLine("crts", ...common);
-    assert.deepEqual([session.wake, session.way, session.handshake.roundTrips], [3, "session", 2]);
+    // From a new UDP port, and without a byte of a handshake: the first datagram is the request.
+    const context = await wakeLine("crts", ...common);
+    assert.deepEqual([context.wake, context.way, context.code], [3, "context", "2.05"]);
+    assert.deepEqual(context.handshake, { bytesOut: 0, bytesIn: 0, datagramsOut: 0, datagramsIn: 0, roundTrips: 0 });
+    assert.deepEqual([context.application.bytesOut, context.overhead], [63, 34]);
+    assertCounted(context);
+
+    server.forget();
+    const session = await wakeLine("crts", ...common, "--context-patience", "0.3");
+    assert.deepEqual([session.wake, session.way, session.handshake.roundTrips], [4, "session", 2]);
+    assert.match(session.notes.join(), /restored association is of no use, the server does not answer/);
     const bytes = session.handshake.bytesOut + session.handshake.bytesIn;
     assert.ok(bytes <= 700, `${bytes} handshake bytes`);
     assertCounted(session);
@@ -82,7 +92,7 @@ describe("a device and the development server", () => {
     assert.equal(asking.way, "full");
     assertCounted(asking);
     const ticket = await wakeLine("att", ...common, "--resume", "ticket");
-    assert.deepEqual([ticket.wake, ticket.way, ticket.handshake.roundTrips], [5, "ticket", 2]);
+    assert.deepEqual([ticket.wake, ticket.way, ticket.handshake.roundTrips], [6, "ticket", 2]);
     assertCounted(ticket);
 
     const renewal = await wakeLine("sren", ...common, "--resume", "ticket");
@@ -96,6 +106,15 @@ describe("a device and the development server", () => {
 
     // A renewed certificate ends every session of the old one.
     assert.equal((await wakeLine("crts", ...common, "--resume", "ticket")).way, "full");
+  });
+
+  it("renews over a restored association; what rested on the old certificate ends with it", async () => {
+    await wakeLine("run", ...common, ...factory);
+    await wakeLine("crts", ...common);
+    const renewal = await wakeLine("sren", ...common);
+    assert.deepEqual([renewal.way, renewal.code, renewal.handshake.bytesOut], ["context", "2.04", 0]);
+    assert.equal((await wakeLine("crts", ...common)).way, "full");
+    assert.equal((await wakeLine("crts", ...common)).way, "context");
   });
 
   it("holds a certificate that openssl verifies, for the key that is in its storage and no other", async () => {
@@ -168,10 +187,10 @@ describe("a device and the development server", () => {
 
   it("resumes with no other name, trust anchor or certificate than the session was made with", async () => {
     await wakeLine("crts", ...common, ...factory);
-    assert.equal((await wakeLine("crts", ...common, ...factory)).way, "session");
+    assert.equal((await wakeLine("crts", ...common, ...factory)).way, "context");
     const byName = common.map((arg) => arg.replace("127.0.0.1", "localhost"));
     assert.equal((await wakeLine("crts", ...byName, ...factory)).way, "full");
-    assert.equal((await wakeLine("crts", ...byName, ...factory)).way, "session");
+    assert.equal((await wakeLine("crts", ...byName, ...factory)).way, "context");
     // The first boot leaves a session of the factory certificate; the enrolled one must not use it.
     await wakeLine("sen", ...byName, ...factory);
     assert.equal((await wakeLine("crts", ...byName)).way, "full");
@@ -203,7 +222,7 @@ describe("a device and the development server", () => {
       writeFileSync(retained, bytes);
       assert.equal((await wakeLine("crts", ...common, ...factory, "--slots", "3")).way, "full");
     }
-    assert.equal((await wakeLine("crts", ...common, ...factory, "--slots", "3")).way, "session");
+    assert.equal((await wakeLine("crts", ...common, ...factory, "--slots", "3")).way, "context");
   });
 
   it("expires sessions by --ttl", async () => {
@@ -216,11 +235,14 @@ describe("a device and the development server", () => {
     await wakeLine("crts", ...common, ...factory);
     await server.close();
     server = await startEstServer({ dir: folder, port });
+    // Down the ladder: the association is unknown, the session too.
+    const down = await wakeLine("crts", ...common, ...factory, "--context-patience", "0.3");
+    assert.deepEqual([down.way, down.code, down.notes.length], ["full", "2.05", 2]);
     const ways = [];
-    for (let wake = 1; wake <= 3; wake++) {
-      ways.push((await wakeLine("crts", ...common, ...factory)).way);
+    for (const resume of ["context", "session", "context", "context"]) {
+      ways.push((await wakeLine("crts", ...common, ...factory, "--resume", resume)).way);
     }
-    assert.deepEqual(ways, ["full", "session", "session"]);
+    assert.deepEqual(ways, ["context", "session", "session", "context"]);
   });
 
   it("keeps the age of a ticket that was used: --ttl counts from the handshake that gave it", async () => {

@@ -757,7 +757,7 @@ describe("a DTLS socket", () => {
       change(sessions, damage);
       const { way, roundTrips, notes } = await wake({ sessions, memory });
       assert.deepEqual([way, roundTrips], ["full", 3]);
-      assert.match(notes.join(), /another build: dropped/);
+      assert.match(notes.join(), /cannot be loaded: dropped/);
       assert.equal(memory.wayTo(SERVER), "session");
       assert.equal((await wake({ sessions, memory })).way, "session");
     });

@@ -6,11 +6,12 @@ import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { FormatError, LimitError } from "../../src/errors.js";
 import { formatAddress, parseAddress } from "../../src/session/address.js";
-import { HEADER_BYTES, type Session, SessionTable, SLOT_OVERHEAD_BYTES } from "../../src/session/table.js";
+import { type Session, SessionTable, SLOT_OVERHEAD_BYTES } from "../../src/session/table.js";
 
 const START = 1_700_000_000_000;
 const SLOTS = 4;
 const SLOT_BYTES = 128;
+const HEADER_BYTES = SessionTable.headerLength(SLOTS);
 const ROOM = SLOT_BYTES - SLOT_OVERHEAD_BYTES;
 const LENGTH = SessionTable.byteLength({ slots: SLOTS, slotBytes: SLOT_BYTES });
 

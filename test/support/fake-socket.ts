@@ -27,6 +27,9 @@ export class FakePeer {
   /** The next write throws this. */
   writeError: Error | undefined;
   socket: FakeSocket | undefined;
+  /** What the layer above is told of a connection kept from before, and what it gave to `sleep`. */
+  state: Uint8Array | undefined;
+  kept: Uint8Array | undefined;
 
   constructor(time: FakeTime) {
     this.time = time;
@@ -35,6 +38,11 @@ export class FakePeer {
   /** Lets the socket receive `bytes` after `delay` milliseconds, on a later turn in any case. */
   deliver(bytes: Uint8Array, delay = 0): void {
     this.time.set(() => this.socket?.receive(bytes), delay);
+  }
+
+  /** Lets the socket lose its connection and make a new one, which takes `delay` milliseconds. */
+  restart(delay = 0): void {
+    this.time.set(() => this.socket?.restart(delay), 0);
   }
 
   /** Lets the socket fail. */
@@ -73,8 +81,24 @@ export class FakeSocket implements MessageSocket {
     return message.length;
   }
 
+  get state(): Uint8Array | undefined {
+    return this.options.peer.state;
+  }
+
+  sleep(state: Uint8Array): void {
+    this.options.peer.kept = state;
+    this.close();
+  }
+
   close(): void {
     this.isClosed = true;
+  }
+
+  restart(delay: number): void {
+    this.#isWritable = false;
+    this.options.peer.state = undefined;
+    this.options.onRestart?.();
+    this.options.peer.time.set(() => this.#connect(), delay);
   }
 
   receive(message: Uint8Array): void {

@@ -10,6 +10,10 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 
+import { CONNECTION_ID_BYTES } from "../../tools/est-server/engine.js";
+
+const CONNECTION_ID_RECORD = 25;
+
 export type Direction = "out" | "in";
 
 export interface Recorded {
@@ -50,8 +54,12 @@ export class Relay {
       if (datagram.direction !== direction) {
         continue;
       }
-      for (let at = 0; at + 13 <= datagram.bytes.length; at += 13 + datagram.bytes.readUInt16BE(at + 11)) {
-        count += datagram.bytes[at] === contentType ? 1 : 0;
+      const { bytes } = datagram;
+      for (let at = 0; at + 13 <= bytes.length; ) {
+        count += bytes[at] === contentType ? 1 : 0;
+        // Records to the server carry its connection ID before their length (RFC 9146 section 4).
+        const head = bytes[at] === CONNECTION_ID_RECORD ? 13 + CONNECTION_ID_BYTES : 13;
+        at += head + bytes.readUInt16BE(at + head - 2);
       }
     }
     return count;

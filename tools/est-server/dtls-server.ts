@@ -7,6 +7,9 @@
  * each ClientHello meets a new association, which goes when a HelloVerifyRequest is all that it has to say, and which
  * takes the place of the client's earlier association when the cookie is right (section 4.2.8). So a client that lost
  * its state may come back from the same port, and nobody else can end its association.
+ *
+ * An association with a connection ID (RFC 9146) is found by that, wherever a datagram comes from, and its address
+ * becomes the one of the newest record that was authentic (section 6).
  */
 
 import "../../hosts/node/native.js";
@@ -16,13 +19,15 @@ import { AlertError, CertificateError, EngineState } from "../../src/dtls/engine
 import { TimeoutError } from "../../src/errors.js";
 import { destroyKey, importKey, type KeyId } from "../../src/pki/key.js";
 import type { Identity } from "./ca.js";
-import { type ServerAssociation, ServerEngine } from "./engine.js";
+import { CONNECTION_ID_BYTES, type ServerAssociation, ServerEngine } from "./engine.js";
 import { type Endpoint, endpointName, UDPSocket } from "./udp.js";
 
 const ASSOCIATIONS_MAX = 256;
 const HANDSHAKES_MAX = 64;
 const CERTIFICATES_MAX = 1024;
 const IDLE_MS = 15 * 60_000;
+/** One with a connection ID belongs to a device that sleeps. */
+const ASLEEP_MS = 24 * 3600_000;
 const SWEEP_MS = 30_000;
 /** Larger than any record that the engine takes in, or datagram that it makes. */
 const BUFFER_BYTES = 4096;
@@ -33,6 +38,9 @@ const BUFFER_BYTES = 4096;
  *     0  content type 22      3  epoch 0     13  message type     17  message_seq     25  client_version
  *     1  version              5  sequence    14  length           19  fragment        27  random, 32 bytes
  */
+/** RFC 9146 section 4: the ID follows type, version, epoch and sequence number. */
+const CONNECTION_ID_RECORD = 25;
+const CONNECTION_ID_AT = 11;
 const ALERT = 21;
 const HANDSHAKE = 22;
 const CLIENT_HELLO = 1;
@@ -53,6 +61,16 @@ function clientRandom(datagram: Uint8Array): string | undefined {
   }
   return Buffer.from(datagram.subarray(RANDOM_AT, RANDOM_AT + RANDOM_BYTES)).toString("hex");
 }
+
+/** The connection ID of the record that a datagram begins with, in hexadecimal. */
+function connectionIdOf(datagram: Uint8Array): string | undefined {
+  const end = CONNECTION_ID_AT + CONNECTION_ID_BYTES;
+  return datagram[0] === CONNECTION_ID_RECORD && datagram.length > end
+    ? hex(datagram.subarray(CONNECTION_ID_AT, end))
+    : undefined;
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
 /** MBEDTLS_ERR_SSL_NO_CLIENT_CERTIFICATE, as the engine prints it */
 const NO_CLIENT_CERTIFICATE = "-0x7480";
@@ -81,7 +99,7 @@ function reasonOf(engine: ServerAssociation): string {
 
 /** The client of one open association. It is a new one after each handshake, from the same port too. */
 export interface DTLSPeer {
-  /** Its address and port, for people. */
+  /** Its address and port, for people; another one once it has moved. */
   readonly name: string;
   /** Whether the handshake was an abbreviated one. */
   readonly resumed: boolean;
@@ -107,6 +125,8 @@ export interface DTLSServerOptions {
   sessionIds?: boolean;
   /** Issues tickets to clients that ask, and resumes by them; default true. */
   tickets?: boolean;
+  /** Takes part in connection IDs; default true. */
+  connectionIds?: boolean;
   onMessage: (peer: DTLSPeer, message: Uint8Array) => void;
   onOpen?: (peer: DTLSPeer) => void;
   onClose?: (peer: DTLSPeer) => void;
@@ -114,13 +134,17 @@ export interface DTLSServerOptions {
   onFailure?: (name: string, reason: string) => void;
   /** Associations at most; the one that was silent longest makes room. Default 256. */
   associations?: number;
-  /** An association that was silent for so many milliseconds ends; default 15 minutes. */
+  /** An association that was silent for so many milliseconds ends; default 15 minutes, 24 hours with a connection ID. */
   idle?: number;
+  /** One that was silent for so many milliseconds is dropped without a word, as if the server had lost its memory. */
+  forget?: number;
 }
 
 interface Association {
-  readonly name: string;
-  readonly endpoint: Endpoint;
+  name: string;
+  endpoint: Endpoint;
+  /** In hexadecimal, once the handshake has agreed on one. */
+  connectionId: string | undefined;
   readonly engine: ServerAssociation;
   /** The random of the ClientHello that it began with. */
   readonly random: string;
@@ -134,14 +158,17 @@ export class DTLSServer {
   readonly #options: DTLSServerOptions;
   readonly #key: KeyId;
   readonly #server: ServerEngine;
-  /** By `endpointName`, the one that was silent longest first. */
-  readonly #associations = new Map<string, Association>();
+  /** The one that was silent longest first. */
+  readonly #associations = new Set<Association>();
+  /** By `endpointName`: the latest one of each address. */
+  readonly #byName = new Map<string, Association>();
+  readonly #byConnectionId = new Map<string, Association>();
   /** Client certificates in DER by their SHA-256 in hexadecimal: a resumed session knows only the latter. */
   readonly #certificates = new Map<string, Uint8Array>();
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
   #socket!: UDPSocket;
   #sweep: NodeJS.Timeout | undefined;
-  readonly #stats = { full: 0, resumed: 0, failed: 0 };
+  readonly #stats = { full: 0, resumed: 0, failed: 0, moved: 0 };
 
   private constructor(options: DTLSServerOptions) {
     this.#options = options;
@@ -152,6 +179,7 @@ export class DTLSServer {
       chain: options.identity.chain,
       ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
       ...(options.tickets !== undefined && { tickets: options.tickets }),
+      ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),
     });
   }
 
@@ -167,7 +195,8 @@ export class DTLSServer {
       server.#free();
       throw error;
     }
-    server.#sweep = setInterval(() => server.#endIdle(), SWEEP_MS).unref();
+    const every = Math.min(SWEEP_MS, Math.max(10, (options.forget ?? SWEEP_MS) / 4));
+    server.#sweep = setInterval(() => server.#endIdle(), every).unref();
     return server;
   }
 
@@ -175,19 +204,26 @@ export class DTLSServer {
     return this.#socket.port;
   }
 
-  /** Associations now, and handshakes so far: full, resumed, failed. */
-  get stats(): { associations: number; full: number; resumed: number; failed: number } {
+  /** Associations now; handshakes so far: full, resumed, failed; and how often one was followed to another address. */
+  get stats(): { associations: number; full: number; resumed: number; failed: number; moved: number } {
     return { associations: this.#associations.size, ...this.#stats };
   }
 
   /** Ends every association with a close_notify. */
   async close(): Promise<void> {
     clearInterval(this.#sweep);
-    for (const association of [...this.#associations.values()]) {
+    for (const association of [...this.#associations]) {
       this.#end(association);
     }
     await this.#socket.close();
     this.#free();
+  }
+
+  /** Loses all associations, without a word to their clients; sessions can still be resumed. */
+  forget(): void {
+    for (const association of [...this.#associations]) {
+      this.#drop(association);
+    }
   }
 
   #free(): void {
@@ -203,21 +239,23 @@ export class DTLSServer {
       action();
     } catch (error) {
       this.#options.onFailure?.(name, error instanceof Error ? error.message : String(error));
-      this.#drop(this.#associations.get(name));
+      this.#drop(this.#byName.get(name));
     }
   }
 
   #onDatagram(name: string, datagram: Uint8Array, endpoint: Endpoint): void {
-    const known = this.#associations.get(name);
+    const known = this.#byName.get(name);
     const random = clientRandom(datagram);
     if (random === undefined) {
-      if (known !== undefined) {
-        this.#receive(known, datagram);
+      // In a handshake the client's last flight may begin with an ID that the association has not agreed on yet.
+      const association = this.#byConnectionId.get(connectionIdOf(datagram) ?? "") ?? known;
+      if (association !== undefined) {
+        this.#receive(association, datagram, name, endpoint);
       }
     } else if (known?.random !== random) {
       this.#greet(name, endpoint, random, datagram);
     } else if (known.engine.state === EngineState.HANDSHAKE) {
-      this.#receive(known, datagram); // its flight was lost: the engine sends it again
+      this.#receive(known, datagram, name, endpoint); // its flight was lost: the engine sends it again
     }
   }
 
@@ -241,10 +279,11 @@ export class DTLSServer {
       engine.free();
       return;
     }
-    this.#drop(this.#associations.get(name));
+    this.#leave(this.#byName.get(name));
     const association: Association = {
       name,
       endpoint,
+      connectionId: undefined,
       engine,
       random,
       peer: undefined,
@@ -253,16 +292,43 @@ export class DTLSServer {
       freed: false,
     };
     this.#makeRoom();
-    this.#associations.set(name, association);
+    this.#associations.add(association);
+    this.#byName.set(name, association);
     this.#settle(association);
   }
 
-  #receive(association: Association, datagram: Uint8Array): void {
+  #receive(association: Association, datagram: Uint8Array, name: string, endpoint: Endpoint): void {
+    const { engine } = association;
+    const before = engine.highest;
     association.lastHeard = now();
-    this.#associations.delete(association.name);
-    this.#associations.set(association.name, association);
-    association.engine.receive(association.lastHeard, datagram);
+    this.#associations.delete(association);
+    this.#associations.add(association);
+    engine.receive(association.lastHeard, datagram);
+    // Only a record that is authentic and newer than all before shows where the client is now (RFC 9146 section 6).
+    if (association.name !== name && engine.highest > before) {
+      this.#move(association, name, endpoint);
+    }
     this.#settle(association);
+  }
+
+  #move(association: Association, name: string, endpoint: Endpoint): void {
+    if (this.#byName.get(association.name) === association) {
+      this.#byName.delete(association.name);
+    }
+    this.#leave(this.#byName.get(name));
+    association.name = name;
+    association.endpoint = endpoint;
+    this.#byName.set(name, association);
+    this.#stats.moved += 1;
+  }
+
+  /** Another client is at its address now: it lives on only where it can be found by its connection ID. */
+  #leave(association: Association | undefined): void {
+    if (association?.connectionId === undefined) {
+      this.#drop(association);
+    } else {
+      this.#byName.delete(association.name);
+    }
   }
 
   /** The next datagram that an engine has to send. */
@@ -329,7 +395,12 @@ export class DTLSServer {
   #open(association: Association): DTLSPeer {
     const { engine } = association;
     const digest = engine.peerDigest!;
-    const name = Buffer.from(digest).toString("hex");
+    const name = hex(digest);
+    const { connectionId } = engine;
+    if (connectionId !== undefined) {
+      association.connectionId = hex(connectionId);
+      this.#byConnectionId.set(association.connectionId, association);
+    }
     const certificate = engine.peerCertificate ?? this.#certificates.get(name);
     if (certificate !== undefined) {
       this.#certificates.delete(name);
@@ -340,7 +411,9 @@ export class DTLSServer {
     }
     this.#stats[engine.resumed ? "resumed" : "full"] += 1;
     return {
-      name: association.name,
+      get name() {
+        return association.name;
+      },
       resumed: engine.resumed,
       cipherSuite: engine.cipherSuite!,
       certificateDigest: digest,
@@ -367,8 +440,12 @@ export class DTLSServer {
     }
     association.freed = true;
     clearTimeout(association.timer);
-    if (this.#associations.get(association.name) === association) {
-      this.#associations.delete(association.name);
+    this.#associations.delete(association);
+    if (this.#byName.get(association.name) === association) {
+      this.#byName.delete(association.name);
+    }
+    if (association.connectionId !== undefined) {
+      this.#byConnectionId.delete(association.connectionId);
     }
     association.engine.free();
     if (association.peer !== undefined) {
@@ -385,20 +462,24 @@ export class DTLSServer {
 
   /** Ends the handshake or association that was silent longest, where there are as many as may be. */
   #makeRoom(): void {
-    const all = [...this.#associations.values()];
+    const all = [...this.#associations];
     const handshakes = all.filter(({ peer }) => peer === undefined);
     if (handshakes.length >= HANDSHAKES_MAX) {
       this.#end(handshakes[0]!);
     }
     if (all.length >= (this.#options.associations ?? ASSOCIATIONS_MAX)) {
-      this.#end(this.#associations.values().next().value!);
+      this.#end(all[0]!);
     }
   }
 
   #endIdle(): void {
-    const before = now() - (this.#options.idle ?? IDLE_MS);
-    for (const association of [...this.#associations.values()]) {
-      if (association.lastHeard < before) {
+    const { idle, forget = Infinity } = this.#options;
+    const time = now();
+    for (const association of [...this.#associations]) {
+      const silent = time - association.lastHeard;
+      if (silent > forget) {
+        this.#drop(association);
+      } else if (silent > (idle ?? (association.connectionId === undefined ? IDLE_MS : ASLEEP_MS))) {
         this.#end(association);
       }
     }

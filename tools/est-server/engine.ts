@@ -18,7 +18,12 @@ export interface ServerEngineOptions {
   sessionIds?: boolean;
   /** Issues tickets to clients that ask, and resumes by them; default true. */
   tickets?: boolean;
+  /** Takes part in connection IDs (RFC 9146) where the client offers one; default true. */
+  connectionIds?: boolean;
 }
+
+/** Bytes of the connection IDs that the server gives. */
+export const CONNECTION_ID_BYTES = 4;
 
 /** Keys, cookies, session cache and ticket keys of one server. */
 export class ServerEngine extends Native("xs_torpor_dtls_server_destructor") {
@@ -31,7 +36,10 @@ export class ServerEngine extends Native("xs_torpor_dtls_server_destructor") {
     for (const certificate of options.chain) {
       error ||= native("xs_torpor_dtls_server_identity").call(this, options.key, certificate) as number;
     }
-    const without = (options.sessionIds === false ? 1 : 0) + (options.tickets === false ? 2 : 0);
+    const without =
+      (options.sessionIds === false ? 1 : 0) +
+      (options.tickets === false ? 2 : 0) +
+      (options.connectionIds === false ? 4 : 0);
     error ||= native("xs_torpor_dtls_server_options").call(this, without) as number;
     if (error < 0) {
       throw new DTLSError(`the server's certificates or its key are not usable (error ${error})`);
@@ -66,6 +74,12 @@ export class ServerAssociation extends Engine {
   get peerDigest(): Uint8Array | undefined {
     const digest = new Uint8Array(32);
     return native("xs_torpor_dtls_server_peer_digest").call(this, digest) < 0 ? undefined : digest;
+  }
+
+  /** The connection ID in the client's records, 4 bytes; undefined where there is none, or before the handshake is over. */
+  get connectionId(): Uint8Array | undefined {
+    const id = new Uint8Array(CONNECTION_ID_BYTES);
+    return native("xs_torpor_dtls_server_connection_id").call(this, id) < 0 ? undefined : id;
   }
 
   /** The client's certificate in DER, where this association saw it: after a full handshake. */

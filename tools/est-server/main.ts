@@ -18,6 +18,8 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --plain PORT         also plain CoAP on this UDP port, for use behind a DTLS terminator
   --no-session-ids     assigns no session ids: clients resume by ticket or not at all
   --no-tickets         issues no session tickets: clients resume by session id or not at all
+  --no-connection-ids  ignores connection IDs: clients cannot restore an association after sleep
+  --forget TIME        loses associations that were silent for so long, without a word: 5s, 10m, 1h
   --lifetime TIME      of the certificates that are issued: 60s, 30m, 12h, 90d (90d)
   --refuse TEXT        answers every certificate request with 4.03 and this text
   --attributes WHAT    what att answers: none, key-type, proof-of-possession (key-type)
@@ -40,11 +42,11 @@ function portOf(name: string, text: string): number {
   return port;
 }
 
-function lifetimeOf(text: string): number {
+function timeOf(name: string, text: string): number {
   const [, count, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
   const seconds = Number(count) * (SECONDS[unit ?? ""] ?? 0);
   if (!(seconds > 0)) {
-    throw new UsageError(`expected a time like 60s, 30m, 12h or 90d after --lifetime, not "${text}"`);
+    throw new UsageError(`expected a time like 60s, 30m, 12h or 90d after --${name}, not "${text}"`);
   }
   return seconds;
 }
@@ -61,6 +63,8 @@ function parseCommandLine() {
       plain: text,
       "no-session-ids": flag,
       "no-tickets": flag,
+      "no-connection-ids": flag,
+      forget: text,
       lifetime: { ...text, default: "90d" },
       refuse: text,
       attributes: { ...text, default: "key-type" },
@@ -100,7 +104,9 @@ function readOptions() {
     ...(plain !== undefined && { plain: portOf("plain", plain) }),
     sessionIds: !values["no-session-ids"],
     tickets: !values["no-tickets"],
-    lifetime: lifetimeOf(values.lifetime),
+    connectionIds: !values["no-connection-ids"],
+    ...(values.forget !== undefined && { forget: timeOf("forget", values.forget) }),
+    lifetime: timeOf("lifetime", values.lifetime),
     ...(refuse !== undefined && { refuse }),
     attributes,
     blockSize,

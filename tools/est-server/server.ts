@@ -34,6 +34,10 @@ export interface EstServerOptions {
   sessionIds?: boolean;
   /** Issues tickets; default true. */
   tickets?: boolean;
+  /** Takes part in connection IDs (RFC 9146); default true. */
+  connectionIds?: boolean;
+  /** Loses, without a word, associations that were silent for so many seconds; default: never. */
+  forget?: number;
   /** Lifetime of the certificates that are issued, seconds; default 90 days. */
   lifetime?: number;
   /** Answers every certificate request with 4.03 and this message. */
@@ -53,6 +57,8 @@ export interface EstServerStats {
   full: number;
   resumed: number;
   failed: number;
+  /** How often an association was followed to another address of its client. */
+  moved: number;
   /** CoAP requests answered so far, a block-wise one counted once. */
   requests: number;
   /** Certificates issued so far. */
@@ -64,6 +70,8 @@ export interface EstServer {
   readonly plainPort: number | undefined;
   readonly ca: DevelopmentCA;
   readonly stats: EstServerStats;
+  /** Loses all DTLS associations, without a word to their clients; sessions can still be resumed. */
+  forget(): void;
   close(): Promise<void>;
 }
 
@@ -128,8 +136,17 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
     identity: await ca.issueServer(serverNames(host)),
     ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
     ...(options.tickets !== undefined && { tickets: options.tickets }),
+    ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),
+    ...(options.forget !== undefined && { forget: options.forget * 1000 }),
     onOpen: (peer) => {
-      clients.set(peer, { name: peer.name, dtls: peer, send: (datagram) => peer.send(datagram) });
+      const client: Client = {
+        get name() {
+          return peer.name;
+        },
+        dtls: peer,
+        send: (datagram) => peer.send(datagram),
+      };
+      clients.set(peer, client);
     },
     onMessage: (peer, message) => coap.receive(clients.get(peer)!, message),
     onClose: (peer) => {
@@ -158,6 +175,7 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
     get stats() {
       return { ...dtls.stats, ...counted };
     },
+    forget: () => dtls.forget(),
     async close() {
       await dtls.close();
       await plain?.close();

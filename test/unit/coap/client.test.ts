@@ -41,7 +41,7 @@ async function failure(harness: Harness, replies: Reply[], maxBody?: number): Pr
 describe("a CoAP client", () => {
   describe("sends a request", () => {
     it("with the header of RFC 9148 appendix A.1", async () => {
-      const harness = await Harness.connected({ state: { token: 0x9a, messageId: 0x1234 } });
+      const harness = await Harness.connected({ kept: { token: 0x9a, messageId: 0x1234 } });
       const response = harness.client.request({
         method: "GET",
         uriHost: "example.com",
@@ -112,7 +112,7 @@ describe("a CoAP client", () => {
 
   describe("receives a body in blocks", () => {
     it("as in RFC 9148 appendix B.1, with one token and a new message ID for each block", async () => {
-      const harness = await Harness.connected({ blockSize: 64, state: { token: 0x9a, messageId: 0xfffd } });
+      const harness = await Harness.connected({ blockSize: 64, kept: { token: 0x9a, messageId: 0xfffd } });
       const body = new Uint8Array(639);
       body.set(bytes(B1_BLOCK_0), 0);
       body.set(bytes(B1_BLOCK_1), 64);

@@ -6,7 +6,7 @@ import { Code, encodeEmpty, MessageType, OptionNumber } from "../../../src/coap/
 import { LimitError, TimeoutError } from "../../../src/errors.js";
 import { FakePeer, FakeSocket } from "../../support/fake-socket.js";
 import { FakeTime } from "../../support/fake-time.js";
-import { Harness, rejection, replyTo, toBytes } from "./harness.js";
+import { Harness, rejection, replyTo, stateOf, toBytes } from "./harness.js";
 import { bytes, hex } from "./hex.js";
 
 const GET = { method: "GET", path: "/x" } as const;
@@ -596,7 +596,7 @@ describe("a CoAP exchange", () => {
         [65535, "ffff 010000 010001"],
         [0x1fffffffffff, "1fffffffffff 200000000000 200000000001"],
       ] as const) {
-        const harness = await Harness.connected({ state: { token, messageId: 0 } });
+        const harness = await Harness.connected({ kept: { token, messageId: 0 } });
         assert.equal(await tokensOf(harness, 3), tokens);
       }
     });
@@ -625,25 +625,66 @@ describe("a CoAP exchange", () => {
       );
     });
 
-    it("goes on where its state says", async () => {
+    it("goes on where it was over a kept connection: the next token, the next message ID", async () => {
       const first = await Harness.connected({ random: () => 0.5 });
       await tokensOf(first, 2);
-      const { state } = first.client;
-      assert.deepEqual(state, { token: 2, messageId: 0x8002 });
-      first.client.close();
-      const second = await Harness.connected({ state });
+      first.client.sleep();
+      assert.ok(first.peer.socket!.isClosed);
+      assert.deepEqual(first.peer.kept, stateOf(2, 0x8002));
+      const second = await Harness.connected({ kept: { token: 2, messageId: 0x8002 } });
       assert.equal(await tokensOf(second, 1), "02");
       assert.equal(second.last.messageId, 0x8002);
-      assert.deepEqual(second.client.state, { token: 3, messageId: 0x8003 });
+      second.client.sleep();
+      assert.deepEqual(second.peer.kept, stateOf(3, 0x8003));
     });
 
-    it("refuses a state, a block size or times that cannot be", () => {
+    it("rejects what has not ended when it goes to sleep", async () => {
+      const harness = await Harness.connected();
+      const failure = rejection(harness.client.request(GET));
+      harness.client.sleep();
+      assert.match((await failure).message, /went to sleep/);
+      assert.equal(await harness.time.advance(100_000), undefined);
+      assert.equal(harness.peer.sent.length, 1);
+    });
+
+    it("sends a request again over a new connection where a kept one was lost, with the tokens from 0, and says so", async () => {
+      const harness = await Harness.connected({ kept: { token: 7, messageId: 0x1234 } });
+      const response = harness.client.request(GET);
+      await harness.time.advance(1000);
+      assert.equal(hex(harness.last.token), "07");
+      harness.peer.restart(5000);
+      // No retransmission while there is no connection: the socket would throw.
+      await harness.time.advance(5000);
+      assert.equal(harness.peer.sent.length, 2);
+      assert.equal(hex(harness.last.token), "00");
+      // What answers the request of the connection before is of no meaning (RFC 7252 section 9.1).
+      await harness.deliver(
+        toBytes({ type: MessageType.CON, code: Code.CONTENT, messageId: 9, token: bytes("07"), payload: PAYLOAD }),
+      );
+      assert.equal(lastSent(harness), "70000009");
+      await harness.reply({ code: Code.CHANGED });
+      const { code, repeated } = await response;
+      assert.deepEqual([code, repeated], [Code.CHANGED, true]);
+      const next = harness.client.request(GET);
+      await harness.reply({ code: Code.CONTENT });
+      assert.equal((await next).repeated, undefined);
+    });
+
+    it("begins with the first request that was made while a kept connection was being replaced", async () => {
+      const harness = await Harness.connected({ kept: { token: 7, messageId: 0x1234 } });
+      harness.peer.restart(1000);
+      await harness.time.advance(10);
+      const response = harness.client.request(GET);
+      await harness.time.advance(1000);
+      assert.deepEqual([harness.peer.sent.length, hex(harness.last.token)], [1, "00"]);
+      await harness.reply({ code: Code.CONTENT });
+      assert.equal((await response).repeated, undefined);
+    });
+
+    it("refuses a block size or times that cannot be", () => {
       const time = new FakeTime();
       const options = { socket: { io: FakeSocket, peer: new FakePeer(time) }, timer: time };
       for (const wrong of [
-        { state: { token: -1, messageId: 0 } },
-        { state: { token: 0.5, messageId: 0 } },
-        { state: { token: 0, messageId: 65536 } },
         { blockSize: 100 as 128 },
         { maxBody: -1 },
         { transmission: { ackTimeout: 0 } },

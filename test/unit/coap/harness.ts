@@ -6,6 +6,7 @@
  *     await harness.reply({ code: Code.CONTENT, payload });
  */
 
+import { writeUint } from "../../../src/bytes.js";
 import { type Block, decodeBlock, encodeBlock } from "../../../src/coap/block.js";
 import { CoAPClient, type CoAPClientOptions } from "../../../src/coap/client.js";
 import {
@@ -30,13 +31,27 @@ export interface Reply {
   payload?: Uint8Array;
 }
 
+export interface HarnessOptions extends Partial<CoAPClientOptions> {
+  /** The connection is one kept from before, with this next token and message ID. */
+  kept?: { token: number; messageId: number };
+}
+
+/** What goes with a kept connection: the token in 6 bytes, the message ID in 2. */
+export function stateOf(token: number, messageId: number): Uint8Array {
+  const state = new Uint8Array(8);
+  writeUint(state, 0, 6, token);
+  writeUint(state, 6, 2, messageId);
+  return state;
+}
+
 export class Harness {
   readonly time = new FakeTime();
   readonly peer = new FakePeer(this.time);
   readonly client: CoAPClient;
 
-  constructor(options: Partial<CoAPClientOptions> = {}, connectTime: number | undefined = 0) {
+  constructor({ kept, ...options }: HarnessOptions = {}, connectTime: number | undefined = 0) {
     this.peer.connectTime = connectTime;
+    this.peer.state = kept && stateOf(kept.token, kept.messageId);
     this.client = new CoAPClient({
       socket: { io: FakeSocket, peer: this.peer },
       timer: this.time,
@@ -45,7 +60,7 @@ export class Harness {
     });
   }
 
-  static async connected(options: Partial<CoAPClientOptions> = {}): Promise<Harness> {
+  static async connected(options: HarnessOptions = {}): Promise<Harness> {
     const harness = new Harness(options);
     await harness.time.advance(0);
     return harness;

@@ -36,7 +36,7 @@ let harness: Harness;
 let est: ESTClient;
 
 async function connect(options: Omit<ESTClientOptions, "coap"> = {}): Promise<void> {
-  harness = await Harness.connected({ state: { token: 0x9a, messageId: 0x1234 } });
+  harness = await Harness.connected({ kept: { token: 0x9a, messageId: 0x1234 } });
   est = new ESTClient({ coap: harness.client, ...options });
 }
 

@@ -1,9 +1,10 @@
 // The session table: src/session/table.ts. What it promises is in the design's section of that name.
 import { strict as assert } from "node:assert";
+import { readUint, writeUint } from "../../../src/bytes.js";
 import { FormatError, LimitError, TorporError } from "../../../src/errors.js";
 import { readCertsOnly } from "../../../src/pki/pkcs7.js";
+import { SEAL_BYTES, type Sealer } from "../../../src/session/seal.js";
 import {
-  HEADER_BYTES,
   type Peer,
   type Session,
   SessionTable,
@@ -16,6 +17,9 @@ const START = 1_700_000_000_000;
 const TTL = 3600;
 const SLOTS = 3;
 const SLOT_BYTES = 512;
+const HEADER_BYTES = SessionTable.headerLength(SLOTS);
+/** Where the header has what it knows of each slot. */
+const STATES = 36;
 
 const certificate = readCertsOnly(serverKeyCertificate)[0]!;
 
@@ -75,6 +79,11 @@ function crc32(checked: Uint8Array, offset: number): number {
   return ~value;
 }
 
+/** Makes the check of a header good that was changed by hand. */
+function repairHeader(): void {
+  writeUint(bytes, 4, 4, crc32(bytes.subarray(8, HEADER_BYTES), 0) >>> 0);
+}
+
 function isZero(from: number, to: number): boolean {
   for (let at = from; at < to; at++) if (bytes[at] !== 0) return false;
   return true;
@@ -88,9 +97,9 @@ describe("the session table", () => {
   });
 
   describe("in the caller's bytes", () => {
-    it("takes slots * slotBytes and a header, by default 4 slots of 512 bytes", () => {
-      assert.equal(SessionTable.byteLength({ slots: 3, slotBytes: 600 }), 3 * 600 + HEADER_BYTES);
-      assert.equal(SessionTable.byteLength(), 4 * 512 + HEADER_BYTES);
+    it("takes slots * slotBytes and a header of 36 bytes and 4 for each slot, by default 4 slots of 512 bytes", () => {
+      assert.equal(SessionTable.byteLength({ slots: 3, slotBytes: 600 }), 3 * 600 + 36 + 3 * 4);
+      assert.equal(SessionTable.byteLength(), 4 * 512 + 36 + 4 * 4);
       assert.equal(new SessionTable(new Uint8Array(SessionTable.byteLength()), { clock }).capacity, 4);
     });
 
@@ -112,7 +121,7 @@ describe("the session table", () => {
 
     it("refuses another number of bytes, and options that make no sense", () => {
       assert.ok(
-        /expected 1568 bytes for 3 slots of 512, got 100/.test(
+        /expected 1584 bytes for 3 slots of 512, got 100/.test(
           failure(() => {
             new SessionTable(new Uint8Array(100), { slots: 3, slotBytes: 512, clock });
           }).message,
@@ -461,8 +470,9 @@ describe("the session table", () => {
       const earlier = bytes.slice();
       clock.time = START + 5000;
       open().insert(session(1));
-      // The slot as it is, under a header that never saw its time: what a restored copy may look like.
-      bytes.set(earlier.subarray(0, HEADER_BYTES));
+      // The slot as it is, under a header that knows it and never saw its time.
+      bytes.set(earlier.subarray(24, 30), 24);
+      repairHeader();
       clock.time = START;
       assert.equal(open().get(peer(1)), undefined);
       clock.time = START + 5000;
@@ -560,12 +570,16 @@ describe("the session table", () => {
     });
 
     it("is empty for another geometry", () => {
+      // 3 slots of 512 bytes take as much as 1 of 1,544.
+      const other = { slots: 1, slotBytes: 1544 };
+      assert.equal(SessionTable.byteLength(other), bytes.length);
       open().insert(session(1));
-      assert.equal(open({ slots: 2, slotBytes: 768 }).length, 0);
-      assert.equal(open({ slots: 1, slotBytes: 1536 }).length, 0);
-      open({ slots: 1, slotBytes: 1536 }).insert(session(1));
+      assert.deepEqual(SessionTable.geometryOf(bytes), { slots: SLOTS, slotBytes: SLOT_BYTES });
+      assert.equal(open(other).length, 0);
+      open(other).insert(session(1));
+      assert.deepEqual(SessionTable.geometryOf(bytes), other);
       assert.equal(open().isEmpty, true);
-      assert.ok(isZero(HEADER_BYTES, bytes.length));
+      assert.ok(isZero(STATES, bytes.length));
     });
 
     it("is empty for another build of the TLS library", () => {
@@ -578,7 +592,8 @@ describe("the session table", () => {
 
     it("is empty for another layout version", () => {
       open().insert(session(1));
-      bytes[4] = bytes[4]! + 1;
+      bytes[8] = bytes[8]! + 1;
+      repairHeader();
       assert.equal(open().length, 0);
     });
 
@@ -595,6 +610,7 @@ describe("the session table", () => {
     it("is empty for a slot with a flipped bit, wherever it is, and only for that", () => {
       const small = { slots: 2, slotBytes: 100 };
       const make = () => new SessionTable(bytes, { ...small, ttl: TTL, clock });
+      const HEADER_BYTES = SessionTable.headerLength(small.slots);
       bytes = new Uint8Array(SessionTable.byteLength(small));
       make().insert(session(1));
       make().insert(session(2));
@@ -610,6 +626,8 @@ describe("the session table", () => {
     it("is empty for a slot that was written for another place", () => {
       open().insert(session(1));
       bytes.copyWithin(HEADER_BYTES + SLOT_BYTES, HEADER_BYTES, HEADER_BYTES + SLOT_BYTES);
+      bytes.copyWithin(STATES + 4, STATES, STATES + 4);
+      repairHeader();
       assert.equal(open().length, 1);
     });
 
@@ -617,9 +635,9 @@ describe("the session table", () => {
       open().insert(session(1));
       const good = bytes.slice();
       const wrong: [number, number][] = [
-        [4, 3],
+        [4, 0x05],
         [4, 0x81],
-        [5, 2],
+        [5, 3],
         [6, 255],
         [40, 0xff],
         [42, 0x02],
@@ -644,12 +662,18 @@ describe("the session table", () => {
       const before = bytes.slice();
       table.insert(session(1, { data: new Uint8Array(300).fill(0xa5) }));
       const after = bytes.slice();
+      // The slot is written first: what is cut off is known by the header of before.
       for (let cut = 1; cut < SLOT_BYTES; cut += 5) {
-        bytes.set(after.subarray(0, HEADER_BYTES + cut));
-        bytes.set(before.subarray(HEADER_BYTES + cut), HEADER_BYTES + cut);
+        bytes.set(before);
+        bytes.set(after.subarray(HEADER_BYTES, HEADER_BYTES + cut), HEADER_BYTES);
+        assert.equal(open().get(peer(1)), undefined, `slot cut at ${cut}`);
+      }
+      for (let cut = 0; cut < HEADER_BYTES; cut++) {
+        bytes.set(after);
+        bytes.set(before.subarray(cut, HEADER_BYTES), cut);
         const found = open().get(peer(1));
-        // Where the cut is behind the last byte that differs, the slot is whole.
-        assert.ok(found === undefined || cut >= SLOT_OVERHEAD_BYTES + 300, `cut ${cut}`);
+        // Where the cut is behind the last byte that differs, the header is whole.
+        assert.ok(found === undefined || (found.data[0] === 0xa5 && cut >= STATES), `header cut at ${cut}`);
       }
       bytes.set(after);
       bytes.fill(0, HEADER_BYTES, HEADER_BYTES + 50);
@@ -741,6 +765,211 @@ describe("the session table", () => {
       const before = commits;
       open();
       assert.equal(commits, before + 1);
+    });
+  });
+
+  describe("with a context", () => {
+    const context = (number: number, more: Partial<Session> = {}) => session(number, { isContext: true, ...more });
+
+    it("gives it for use once, until it is kept anew", () => {
+      const table = open();
+      table.insert(context(1));
+      assert.deepEqual([table.get(peer(1))!.isContext, table.get(peer(1))!.isUsed], [true, false]);
+      assert.equal(table.use(peer(1)), true);
+      assert.equal(table.get(peer(1))!.isUsed, true);
+      assert.equal(table.use(peer(1)), false);
+      assert.equal(open().use(peer(1)), false);
+      assert.deepEqual(open().get(peer(1))!.data, Uint8Array.of(1, 2, 3));
+      table.insert(context(1));
+      assert.equal(table.get(peer(1))!.isUsed, false);
+      assert.equal(open().use(peer(1)), true);
+    });
+
+    it("has marked it in the bytes, and committed, before it may be used", () => {
+      let isMarked: boolean | undefined;
+      const table = open();
+      table.insert(context(1));
+      const marking = open({
+        commit: () => {
+          isMarked = !open({ commit: () => {} }).use(peer(1));
+        },
+      });
+      assert.equal(marking.use(peer(1)), true);
+      assert.equal(isMarked, true);
+    });
+
+    it("does not give it where the mark cannot be committed", () => {
+      open().insert(context(1));
+      const table = open({
+        commit: () => {
+          throw new TorporError("flash full");
+        },
+      });
+      assert.throws(() => table.use(peer(1)), /flash full/);
+      assert.equal(table.use(peer(1)), false);
+    });
+
+    it("gives none for use where there is none: a session, an unknown peer", () => {
+      const table = open();
+      table.insert(session(1));
+      assert.equal(table.use(peer(1)), false);
+      assert.equal(table.use(peer(2)), false);
+    });
+
+    it("does not take a copy of its slot put back after use: what was used stays used", () => {
+      const table = open();
+      table.insert(context(1));
+      const copy = bytes.slice(HEADER_BYTES, HEADER_BYTES + SLOT_BYTES);
+      table.use(peer(1));
+      bytes.set(copy, HEADER_BYTES);
+      assert.equal(open().get(peer(1))!.isUsed, true);
+      assert.equal(open().use(peer(1)), false);
+    });
+
+    it("does not take a copy of its slot put back after it was kept anew: another generation is no session at all", () => {
+      const table = open();
+      table.insert(context(1));
+      const copy = bytes.slice(HEADER_BYTES, HEADER_BYTES + SLOT_BYTES);
+      table.use(peer(1));
+      table.insert(context(1));
+      bytes.set(copy, HEADER_BYTES);
+      assert.equal(open().get(peer(1)), undefined);
+      assert.ok(isZero(HEADER_BYTES, HEADER_BYTES + SLOT_BYTES));
+    });
+
+    it("keeps those of other peers as they are when one is used", () => {
+      const table = open();
+      table.insert(context(1));
+      table.insert(context(2));
+      table.use(peer(2));
+      assert.deepEqual([table.get(peer(1))!.isUsed, table.get(peer(2))!.isUsed], [false, true]);
+      assert.equal(table.use(peer(1)), true);
+    });
+
+    it("keeps its age where the session says when it was made, and takes no time to come for it", () => {
+      const table = open();
+      clock.time = START + 5000;
+      table.insert(context(1, { created: START }));
+      table.insert(context(2, { created: START + 9000 }));
+      assert.equal(table.get(peer(1))!.created, START);
+      assert.equal(table.get(peer(2))!.created, START + 5000);
+      clock.time = START + TTL * 1000 + 1;
+      assert.equal(table.get(peer(1)), undefined);
+      assert.ok(table.get(peer(2)));
+    });
+
+    it("can be one whose session resumes by nothing", () => {
+      open().insert(context(1, { kind: "none" }));
+      assert.equal(open().get(peer(1))!.kind, "none");
+    });
+
+    it("is used up where the whole table was put back and the host has a monotonic counter", () => {
+      const counter = {
+        value: 41,
+        increment() {
+          this.value++;
+        },
+      };
+      const table = open({ counter });
+      table.insert(context(1));
+      const copy = bytes.slice();
+      assert.equal(open({ counter }).use(peer(1)), true);
+      assert.equal(counter.value, 42);
+      bytes.set(copy);
+      assert.equal(open({ counter }).get(peer(1))!.isUsed, true);
+      assert.equal(open({ counter }).use(peer(1)), false);
+      open({ counter }).insert(context(1));
+      assert.equal(open({ counter }).use(peer(1)), true);
+    });
+
+    it("is not known to be used where the whole table was put back without such a counter: the README says so", () => {
+      const table = open();
+      table.insert(context(1));
+      const copy = bytes.slice();
+      table.use(peer(1));
+      bytes.set(copy);
+      assert.equal(open().use(peer(1)), true);
+    });
+  });
+
+  describe("sealed", () => {
+    /** A seal that can be broken and read: XOR with 0x55, and a tag that sums up. The real one has tests of its own. */
+    const seal: Sealer = {
+      seal(associated, plain, sealed) {
+        sealed.fill(0);
+        for (let at = 0; at < plain.length; at++) sealed[12 + at] = plain[at]! ^ 0x55;
+        writeUint(sealed, sealed.length - 4, 4, crc32(sealed.subarray(0, -16), crc32(associated, 7)) >>> 0);
+      },
+      unseal(associated, sealed, plain) {
+        for (let at = 0; at < plain.length; at++) plain[at] = sealed[12 + at]! ^ 0x55;
+        const tag = crc32(sealed.subarray(0, -16), crc32(associated, 7)) >>> 0;
+        return tag === readUint(sealed, sealed.length - 4, 4);
+      },
+    };
+    const repairSlot = (at: number) =>
+      writeUint(bytes, at, 4, crc32(bytes.subarray(at + 4, at + SLOT_BYTES), at) >>> 0);
+
+    it("gives back what was inserted, the certificate too, and has neither in its bytes", () => {
+      const table = open({ seal });
+      const data = new Uint8Array(40).fill(0xd5);
+      table.insert(session(1, { data, clientCert: certificate.subarray(0, 200) }));
+      const found = open({ seal }).get(peer(1))!;
+      assert.deepEqual(found.data, data);
+      assert.deepEqual(found.clientCert, certificate.slice(0, 200));
+      for (let at = 0; at < bytes.length - 4; at++) assert.notDeepEqual(bytes.slice(at, at + 4), data.slice(0, 4));
+      assert.deepEqual(open({ seal }).remove(peer(1))!.data, data);
+    });
+
+    it("has 28 bytes less room in each slot", () => {
+      const table = open({ seal });
+      assert.equal(table.room, SLOT_BYTES - SLOT_OVERHEAD_BYTES - SEAL_BYTES);
+      table.insert(session(1, { data: new Uint8Array(table.room) }));
+      assert.throws(() => table.insert(session(1, { data: new Uint8Array(table.room + 1) })), LimitError);
+    });
+
+    it("gives and keeps no slot with a flipped bit, head or content, though its check is good", () => {
+      open({ seal }).insert(session(1));
+      const good = bytes.slice();
+      for (const at of [6, 17, 25, 38, 50, SLOT_OVERHEAD_BYTES + 13, SLOT_OVERHEAD_BYTES + 3 + SEAL_BYTES - 1]) {
+        bytes.set(good);
+        bytes[HEADER_BYTES + at]! ^= 1;
+        repairSlot(HEADER_BYTES);
+        const table = open({ seal });
+        for (const { peer } of table.sessions()) assert.fail(`listed ${peer.address}, byte ${at}`);
+        assert.equal(table.get(peer(1)), undefined, `byte ${at}`);
+      }
+    });
+
+    it("gives no slot that was sealed for another place, another generation or another build", () => {
+      open({ seal, fingerprint: 1 }).insert(session(1));
+      const good = bytes.slice();
+      bytes.copyWithin(HEADER_BYTES + SLOT_BYTES, HEADER_BYTES, HEADER_BYTES + SLOT_BYTES);
+      bytes.copyWithin(STATES + 4, STATES, STATES + 4);
+      bytes.fill(0, HEADER_BYTES, HEADER_BYTES + SLOT_BYTES);
+      repairSlot(HEADER_BYTES + SLOT_BYTES);
+      repairHeader();
+      assert.equal(open({ seal, fingerprint: 1 }).get(peer(1)), undefined);
+
+      bytes.set(good);
+      const copy = bytes.slice(HEADER_BYTES, HEADER_BYTES + SLOT_BYTES);
+      open({ seal, fingerprint: 1 }).insert(session(1));
+      const generation = bytes.slice(HEADER_BYTES + 8, HEADER_BYTES + 12);
+      bytes.set(copy, HEADER_BYTES);
+      bytes.set(generation, HEADER_BYTES + 8);
+      repairSlot(HEADER_BYTES);
+      assert.equal(open({ seal, fingerprint: 1 }).get(peer(1)), undefined);
+
+      bytes.set(good);
+      writeUint(bytes, 16, 4, 2);
+      repairHeader();
+      assert.equal(open({ seal, fingerprint: 2 }).get(peer(1)), undefined);
+    });
+
+    it("takes nothing that is not sealed, and unsealed nothing that is", () => {
+      open().insert(session(1));
+      assert.equal(open({ seal }).length, 0);
+      open({ seal }).insert(session(1));
+      assert.equal(open().length, 0);
     });
   });
 
