@@ -25,7 +25,7 @@ function memoryOf(state: string): Record<string, string> {
     const path = join(state, file);
     if (statSync(path).isFile()) {
       const bytes = readFileSync(path);
-      const content = file === "retained.bin" ? bytes.subarray(64) : bytes;
+      const content = file === "retained.bin" ? bytes.subarray(160) : bytes;
       memory[file] = createHash("sha256").update(content).digest("hex");
     }
   }
