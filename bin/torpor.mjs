@@ -4,7 +4,7 @@ import { main } from "../scripts/run.mjs";
 import { setup } from "../scripts/setup.mjs";
 
 await main(async () => {
-  await setup();
+  await setup({ debug: process.argv.includes("--debug") });
   await import("../build/hosts/node/torpor.js");
   return process.exitCode;
 });

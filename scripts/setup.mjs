@@ -103,8 +103,9 @@ function filesBelow(folder, matches) {
     .sort();
 }
 
-function contents(files) {
-  return files.flatMap((file) => [relative(ROOT, file), readFileSync(file)]);
+/** Names and bytes of files; names as seen from `folder`, so that checkouts in other places share their builds. */
+function contents(files, folder = ROOT) {
+  return files.flatMap((file) => [relative(folder, file), readFileSync(file)]);
 }
 
 /**
@@ -266,18 +267,23 @@ async function mbedtlsSource() {
  * mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. For the desktop with the
  * server role, which the development server needs; for the simulated device without.
  */
-async function ensureMbedtls({ role = "server", bits = 64 } = {}) {
+async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
   const { source, version } = await mbedtlsSource();
   const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
   const inputs = [
-    config,
-    ...filesBelow(join(ROOT, "hosts", "desktop", "include"), /\.h$/),
-    ...filesBelow(join(source, "library"), /\.[ch]$/),
-    ...filesBelow(join(source, "include"), /\.h$/),
+    ...contents([config, ...filesBelow(join(ROOT, "hosts", "desktop", "include"), /\.h$/)]),
+    ...contents(
+      ["library", "include"].flatMap((folder) => filesBelow(join(source, folder), /\.[ch]$/)),
+      source,
+    ),
   ];
   const ours = ["-O2", "-g", ...(role === "server" ? ["-DTORPOR_SERVER"] : []), ...(bits === 32 ? ["-m32"] : [])];
+  if (sanitize) {
+    // Its assembler for 32 bits needs the register of the frame pointer.
+    ours.push("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fomit-frame-pointer");
+  }
   const flags = [...ours, `-I"${join(ROOT, "hosts", "desktop", "include")}"`];
-  const name = `mbedtls-${version}-${role}-${bits}-${hashOf(compiler(), ours.join(" "), ...contents(inputs))}`;
+  const name = `mbedtls-${version}-${role}-${bits}-${sanitize ? "sanitized-" : ""}${hashOf(compiler(), ours.join(" "), ...inputs)}`;
   return cached(name, async (folder, work) => {
     say(`torpor: building mbedTLS ${version} for a ${bits}-bit ${role}, with the device's configuration`);
     const build = join(work, "build");
@@ -345,15 +351,16 @@ async function ensureXsSources() {
 }
 
 /** Whether the compiler makes 32-bit programs: on x86-64 with Debian's gcc-multilib. */
-function compiles32() {
+function compiles32(...more) {
   const source = '#include <stdio.h>\n#include <sys/syscall.h>\nint main(void) { return puts("") < 0; }\n';
-  const args = ["-m32", "-x", "c", "-", "-o", "/dev/null"];
+  const args = ["-m32", ...more, "-x", "c", "-", "-o", "/dev/null"];
   return spawnSync("gcc", args, { input: source, stdio: ["pipe", "ignore", "ignore"] }).status === 0;
 }
 
-async function ensure32() {
+/** Bits of the slots of the simulated device: 32 as the device's, or 64 where no compiler can. */
+async function deviceBits() {
   if (compiles32()) {
-    return true;
+    return 32;
   }
   if (process.arch === "x64") {
     try {
@@ -362,23 +369,34 @@ async function ensure32() {
       say(`torpor: ${error.message}`);
     }
   }
-  return compiles32();
+  if (compiles32()) {
+    return 32;
+  }
+  say("torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's");
+  return 64;
 }
 
-/** The program `simulator`: 32 bits as the device where the compiler can, else 64. Its folder. */
-export async function ensureSimulator({ bits = 32, sanitize = false } = {}) {
-  const mbedtls = await ensureMbedtls({ role: "device", bits });
+/**
+ * The program `simulator`, with slots of 32 or 64 bits. `variant` is "" for the device as it is; "debug" has stack
+ * traces with file and line; "sanitized" is built with AddressSanitizer, UndefinedBehaviorSanitizer.
+ */
+export async function ensureSimulator({ bits, variant = "" }) {
+  const mbedtls = await ensureMbedtls({ role: "device", bits, sanitize: variant === "sanitized" });
   const xs = join(await ensureXsSources(), "moddable", "xs");
   const here = join(ROOT, "hosts", "simulator");
   const xsInputs = [join(here, "CMakeLists.txt"), join(here, "xsplatform.h")];
   const cmake = (build, part, ...more) => [
     ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
     ...[`-DPART=${part}`, `-DXS=${xs}`, `-DBITS=${bits}`, ...more],
+    ...[`-DTORPOR_DEBUG=${variant === "debug" ? "ON" : "OFF"}`],
+    ...[`-DTORPOR_SANITIZE=${variant === "sanitized" ? "ON" : "OFF"}`],
   ];
+  const label = `${bits}-${variant === "" ? "" : `${variant}-`}`;
+  const called = `for ${bits} bits${variant === "" ? "" : `, ${variant}`}`;
   const library = await cached(
-    `xs-${bits}-${hashOf(compiler(), XSNAP_SHA512, ...contents(xsInputs))}`,
+    `xs-${label}${hashOf(compiler(), XSNAP_SHA512, ...contents(xsInputs))}`,
     async (folder, work) => {
-      say(`torpor: building XS for ${bits} bits`);
+      say(`torpor: building XS ${called}`);
       const build = join(work, "build");
       await step("configuring XS", "cmake", cmake(build, "xs"));
       await step("compiling XS", "ninja", ["-C", build]);
@@ -386,25 +404,23 @@ export async function ensureSimulator({ bits = 32, sanitize = false } = {}) {
     },
   );
   const inputs = ["src", "hosts"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$|^CMakeLists\.txt$/));
-  const name = `simulator-${bits}-${sanitize ? "sanitized-" : ""}${hashOf(mbedtls, library, ...contents(inputs))}`;
+  const name = `simulator-${label}${hashOf(mbedtls, library, ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(`torpor: building the ${bits}-bit simulator`);
+    say(`torpor: building the simulator ${called}`);
     const build = join(work, "build");
     const parts = [`-DXS_LIBRARY=${join(library, "libxs.a")}`, `-DMBEDTLS_PREFIX=${mbedtls}`];
-    await step(
-      "configuring the simulator",
-      "cmake",
-      cmake(build, "simulator", ...parts, `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`),
-    );
+    await step("configuring the simulator", "cmake", cmake(build, "simulator", ...parts));
     await step("compiling the simulator", "ninja", ["-C", build]);
     renameSync(join(build, "simulator"), join(folder, "simulator"));
   });
 }
 
-/** Tells the program where its native parts are: build/native.json. */
-function announce(native, simulator, bits) {
+/**
+ * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, each only where it was asked for.
+ */
+function announce(parts) {
   const file = join(BUILD, "native.json");
-  const parts = { binding: join(native, "torpor.node"), simulator: join(simulator, "simulator"), bits };
   const text = `${JSON.stringify(parts)}\n`;
   mkdirSync(BUILD, { recursive: true });
   if (!existsSync(file) || readFileSync(file, "utf8") !== text) {
@@ -432,17 +448,21 @@ function ownInputs() {
 }
 
 /** Whether all is built from what the checkout holds now; the quick way out for every later start. */
-function isReady(wanted) {
+function isReady(wanted, parts) {
   const [stamp, native] = [join(BUILD, ".ready"), join(BUILD, "native.json")];
   const made = [stamp, native, join(BUILD, "hosts", "node", "torpor.js"), join(ROOT, "node_modules", ".torpor-lock")];
-  return (
-    made.every(existsSync) &&
-    readFileSync(stamp, "utf8") === wanted &&
-    ["binding", "simulator"].every((part) => existsSync(JSON.parse(readFileSync(native, "utf8"))[part]))
-  );
+  if (!made.every(existsSync) || readFileSync(stamp, "utf8") !== wanted) {
+    return false;
+  }
+  const found = JSON.parse(readFileSync(native, "utf8"));
+  return parts.every((part) => found[part] !== undefined && existsSync(found[part]));
 }
 
-export async function setup({ tests = false } = {}) {
+/**
+ * @param tests also what the tests need: peers and tools, and the simulator's other builds
+ * @param debug also the simulator's debug build
+ */
+export async function setup({ tests = false, debug = false } = {}) {
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) {
     throw new SetupError(`Node.js ${process.versions.node} is too old: 20 or later is needed`);
@@ -451,17 +471,24 @@ export async function setup({ tests = false } = {}) {
     await ensureTools(TEST_TOOLS, "the tests (DTLS and CoAP peers)");
   }
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", ...contents(ownInputs()));
-  if (isReady(wanted)) {
+  const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
+  if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
   }
   await ensurePackages();
   await ensureTools(BUILD_TOOLS, "building the C core");
-  const native = await ensureNative();
-  const bits = (await ensure32()) ? 32 : 64;
-  if (bits === 64) {
-    say("torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's");
+  const bits = await deviceBits();
+  const simulator = async (which) => join(await ensureSimulator(which), "simulator");
+  const parts = { binding: join(await ensureNative(), "torpor.node"), simulator: await simulator({ bits }), bits };
+  if (others.includes("debug")) {
+    parts.debug = await simulator({ bits: 64, variant: "debug" });
   }
-  announce(native, await ensureSimulator({ bits }), bits);
+  if (tests) {
+    const sanitizedBits = bits === 32 && compiles32("-fsanitize=address,undefined") ? 32 : 64;
+    parts.sanitized = await simulator({ bits: sanitizedBits, variant: "sanitized" });
+    parts.plain64 = bits === 64 ? parts.simulator : await simulator({ bits: 64 });
+  }
+  announce(parts);
   await ensureCompiled();
   writeFileSync(join(BUILD, ".ready"), wanted);
 }

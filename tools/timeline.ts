@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { checkout } from "../hosts/node/native.js";
 import type { WakeLine } from "../hosts/node/result.js";
+import { slotsNotice } from "../hosts/node/simulator.js";
 import { startEstServer } from "./est-server/server.js";
 
 const HELP = `npm start: a simulated device against the development EST server on loopback
@@ -135,6 +136,11 @@ export async function main(argv: readonly string[]): Promise<void> {
       process.stdout.write(`${line}\n`);
     }
   };
+  const host = values.host ?? "simulator";
+  const notice = host === "simulator" ? slotsNotice() : undefined;
+  if (notice !== undefined) {
+    process.stderr.write(`${notice}\n`);
+  }
   const folder = mkdtempSync(join(tmpdir(), "torpor-start-"));
   const clean = (): void => rmSync(folder, { recursive: true, force: true });
   process.once("SIGINT", () => {
@@ -150,7 +156,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     const common = [
       ...["--server", `coaps://127.0.0.1:${server.port}`, "--state", state],
       ...["--trust", join(ca, "ca.pem"), ...identity],
-      ...["--host", values.host ?? "simulator"],
+      ...["--host", host],
       ...(["block", "mtu", "heap"] as const).flatMap((name) => (values[name] ? [`--${name}`, values[name]] : [])),
     ];
     print(`development EST server on coaps://127.0.0.1:${server.port}; the device's memory is ${state}\n`);

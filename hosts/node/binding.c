@@ -45,12 +45,12 @@ static void reject(call *c, const char *message)
     }
 }
 
-/* The bytes of an ArrayBuffer or of a view on one. */
+/* The bytes of an ArrayBuffer or of a view on one; one that is detached is refused, as in XS. */
 static uint8_t *bytes_of(call *c, size_t index, size_t *length)
 {
     static uint8_t none[1];
-    napi_value value = c->argv[index];
-    bool is;
+    napi_value value = c->argv[index], buffer = value;
+    bool is, detached = false;
     void *data = NULL;
 
     *length = 0;
@@ -58,7 +58,7 @@ static uint8_t *bytes_of(call *c, size_t index, size_t *length)
         reject(c, "expected bytes");
     } else if (napi_is_typedarray(c->env, value, &is) == napi_ok && is) {
         napi_typedarray_type type;
-        if (napi_get_typedarray_info(c->env, value, &type, length, &data, NULL, NULL) != napi_ok ||
+        if (napi_get_typedarray_info(c->env, value, &type, length, &data, &buffer, NULL) != napi_ok ||
             (type != napi_uint8_array && type != napi_uint8_clamped_array)) {
             *length = 0;
             reject(c, "expected a Uint8Array");
@@ -70,6 +70,10 @@ static uint8_t *bytes_of(call *c, size_t index, size_t *length)
         }
     } else {
         reject(c, "expected bytes");
+    }
+    if (!c->failed && (napi_is_detached_arraybuffer(c->env, buffer, &detached) != napi_ok || detached)) {
+        *length = 0;
+        reject(c, "expected bytes, not a detached buffer");
     }
     return data == NULL || *length == 0 ? none : data;
 }

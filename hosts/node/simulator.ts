@@ -22,14 +22,22 @@ export interface SimulatedWake {
   /** The folder of the device's memory; undefined for a device without. */
   readonly state: string | undefined;
   /**
-   * Bytes for XS in all, and for mbedTLS: a device's 32,768 each unless told, twice that where slots have 64 bits; 0: no
+   * Bytes for XS in all (a device's 32,768 unless told, twice that where slots have 64 bits), or the SDK's ESP32; 0: no
    * limit.
    */
-  readonly heap?: number | undefined;
+  readonly heap?: number | "esp32" | undefined;
+  /** Bytes for mbedTLS: 32,768 unless told, likewise; 0: no limit. */
   readonly dtlsHeap?: number | undefined;
   /** Prints on standard error what lay in the heap when it was largest. */
   readonly census?: boolean | undefined;
+  /** "debug": 64-bit slots and no limit; what fails shows its stack trace, with file and line, on standard error. */
+  readonly build?: Build | undefined;
+  /** A command before the simulator's, such as that of valgrind. */
+  readonly under?: readonly string[] | undefined;
 }
+
+/** The builds of the simulator; all but the first two are the tests'. */
+export type Build = "simulator" | "debug" | "sanitized" | "plain64";
 
 /** What the simulator's exit statuses from 65 mean; hosts/simulator/machine.h has them. */
 const ENDS: Readonly<Record<number, string>> = {
@@ -40,16 +48,31 @@ const ENDS: Readonly<Record<number, string>> = {
   69: "the device's engine gave up",
 };
 
-function programs(): { simulator: string; module: string } {
-  const folder = join(checkout(), "build");
-  const { simulator } = JSON.parse(readFileSync(join(folder, "native.json"), "utf8")) as { simulator: string };
-  return { simulator, module: join(folder, "hosts", "simulator", "main.js") };
+type Parts = { readonly bits: 32 | 64 } & Readonly<Partial<Record<Build, string>>>;
+
+function parts(): Parts {
+  return JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as Parts;
+}
+
+/** What has to be said where the simulator is not as the device is: in one line. */
+export function slotsNotice(): string | undefined {
+  return parts().bits === 32
+    ? undefined
+    : "torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's";
+}
+
+function program(build: Build): string {
+  const found = parts()[build];
+  if (found === undefined) {
+    throw new TorporError(`the simulator's ${build} build is not there: start it by npx torpor or npm run simulator`);
+  }
+  return found;
 }
 
 function writeArguments(folder: string, wake: SimulatedWake): void {
-  const { options, trust = [], certificates, key } = wake;
+  const { options, trust = [], certificates, key, build } = wake;
   const numbers = { trustAnchors: trust.length, certificates: certificates.length };
-  writeFileSync(join(folder, "options.json"), JSON.stringify({ ...options, ...numbers }));
+  writeFileSync(join(folder, "options.json"), JSON.stringify({ ...options, ...numbers, debug: build === "debug" }));
   trust.forEach((der, i) => {
     writeFileSync(join(folder, `trust-${i}`), der);
   });
@@ -66,8 +89,9 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
   const folder = mkdtempSync(join(tmpdir(), "torpor-wake-"));
   try {
     writeArguments(folder, wake);
-    const { simulator, module } = programs();
-    const args = [module, "--arguments", folder];
+    const { build = "simulator", under = [] } = wake;
+    const module = join(checkout(), "build", "hosts", "simulator", "main.js");
+    const [command = "", ...args] = [...under, program(build), module, "--arguments", folder];
     for (const [name, value] of [
       ["--state", wake.state],
       ["--heap", wake.heap],
@@ -78,8 +102,8 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
         args.push(name, String(value));
       }
     }
-    const { status, stdout, stderr } = await run(simulator, args);
-    if (wake.census) {
+    const { status, stdout, stderr } = await run(command, args);
+    if (build === "debug" || wake.census) {
       process.stderr.write(stderr);
     }
     const line = stdout.trim() === "" ? undefined : (JSON.parse(stdout) as WakeResult & { error?: string });

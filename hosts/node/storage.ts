@@ -28,13 +28,13 @@ export class StorageError extends TorporError {}
 export const RETAINED_BYTES_MAX = 8192;
 
 /*
- * retained.bin: the host's own part, then the session table.
+ * retained.bin: the host's own part, then the session table. What lies from 8 on is the simulator's (host.c).
  *
- *   0      4       8                  32
- *   | TRET | wakes | 0 …              | table …
+ *   0      4       8                  160
+ *   | TRET | wakes | …                | table …
  *            u32 LE
  */
-const HOST_BYTES = 32;
+const HOST_BYTES = 160;
 const MAGIC = 0x54455254; // "TRET", little endian
 
 function explain(action: string, path: string, error: unknown): StorageError {

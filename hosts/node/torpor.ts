@@ -22,7 +22,7 @@ import { clock, timer, UDP } from "./io.js";
 import { checkout, dtlsHeap, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
 import { jsonOf, textOf, type WakeResult } from "./result.js";
-import { simulate } from "./simulator.js";
+import { simulate, slotsNotice } from "./simulator.js";
 import { DeviceState, MemoryState } from "./storage.js";
 
 const HELP = `torpor: an EST-coaps client (RFC 9148) for devices that sleep; one invocation is one wake
@@ -47,7 +47,8 @@ the device
   --state DIR          its memory: retained.bin survives sleep, flash/ survives power-off; made where missing.
                        Without it nothing is kept, and only crts and att can be done
   --host HOST          what the device runs on: node (the default), or simulator: XS with a device's memory
-  --heap BYTES         XS memory of the simulator: slots, chunks and stack together (32768; 0: no limit)
+  --heap BYTES         XS memory of the simulator: slots, chunks and stack together (32768; 0: no limit), or esp32:
+                       what the Moddable SDK gives an ESP32 (32768 bytes of chunks, 2048 slots, 384 of stack)
   --dtls-heap BYTES    memory of mbedTLS in the simulator (32768; 0: no limit)
   --census             print on standard error what lay in the simulator's XS memory when it was largest
   --slots N            slots of the session table (4; 2 with --resume ticket)
@@ -70,6 +71,7 @@ the connection
 output
   --json               one line of JSON for the wake
   --out FILE           the body of the last answer, as it came
+  --debug              stack traces of what fails; the simulator has 64-bit slots then, and no limit of memory
   --version, --help
 
 Exit status 0: done. 1: failed, with one line on standard error that says what and why; keys, certificates and
@@ -90,7 +92,7 @@ const isOneOf = <T extends string>(all: readonly T[], text: string): text is T =
 interface Arguments {
   readonly options: Omit<WakeOptions, "address" | "trust" | "factory">;
   readonly host: "node" | "simulator";
-  readonly heap: number | undefined;
+  readonly heap: number | "esp32" | undefined;
   readonly dtlsHeap: number | undefined;
   readonly census: boolean;
   readonly trust: string | undefined;
@@ -99,6 +101,7 @@ interface Arguments {
   readonly state: string | undefined;
   readonly out: string | undefined;
   readonly json: boolean;
+  readonly debug: boolean;
 }
 
 function numberOf(name: string, text: string | undefined, min: number, max: number): number | undefined {
@@ -214,7 +217,7 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
       connectionIdLength: wholeNumberOf("cid", values.cid, 0, 8),
     },
     host,
-    heap: wholeNumberOf("heap", values.heap, 0, 16777216),
+    heap: values.heap === "esp32" ? values.heap : wholeNumberOf("heap", values.heap, 0, 16777216),
     dtlsHeap: wholeNumberOf("dtls-heap", values["dtls-heap"], 0, 16777216),
     census: values.census ?? false,
     trust: values.trust,
@@ -223,6 +226,7 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
     state: values.state,
     out: values.out,
     json: values.json ?? false,
+    debug: values.debug ?? false,
   };
 }
 
@@ -255,6 +259,7 @@ function parse(argv: readonly string[]) {
       "max-body": text,
       out: text,
       json: { type: "boolean" },
+      debug: { type: "boolean" },
       version: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -338,7 +343,11 @@ async function run(argv: readonly string[]): Promise<void> {
     process.stdout.write(`torpor ${version} (${libraryVersion()})\n`);
     return;
   }
-  const { options, host, heap, dtlsHeap, census, trust, certificate, key, state: folder, out, json } = parsed;
+  const { options, host, heap, dtlsHeap, census, trust, certificate, key, state: folder, out, json, debug } = parsed;
+  const notice = host === "simulator" && !debug ? slotsNotice() : undefined;
+  if (notice !== undefined) {
+    process.stderr.write(`${notice}\n`);
+  }
   const anchors = trust === undefined ? undefined : readCertificates("trust", trust);
   const certificates = certificate === undefined ? [] : readCertificates("cert", certificate);
   const factoryKey = key === undefined ? undefined : readKey(key);
@@ -360,6 +369,7 @@ async function run(argv: readonly string[]): Promise<void> {
           heap,
           dtlsHeap,
           census,
+          build: debug ? "debug" : "simulator",
         })
       : await runHere(
           { ...options, address, trust: anchors, factory: identityOf(certificates, factoryKey?.id) },
@@ -395,7 +405,7 @@ run(process.argv.slice(2)).catch((error: Error) => {
   process.exitCode = error instanceof UsageError ? 2 : 1;
   const line = error.message.replace(/\s*\n\s*/g, " ");
   process.stderr.write(`torpor: ${line}${error instanceof UsageError ? " (torpor --help tells more)" : ""}\n`);
-  if (process.env.TORPOR_DEBUG) {
+  if (process.argv.includes("--debug")) {
     process.stderr.write(`${error.stack}\n`);
   }
 });

@@ -1,6 +1,7 @@
 /* The simulated device's surroundings: see host.h. */
 #include "host.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -21,28 +22,126 @@ extern xsIntegerValue _xsmcGetBuffer(xsMachine *the, xsSlot *slot, void **data, 
 #define xsGetBufferReadable(slot, data, count) _xsmcGetBuffer(the, &(slot), data, count, 0)
 
 #define PATH_BYTES 1024
-#define RETAINED_BYTES_MAX 8192 /* of an ESP32's RTC slow memory */
-#define RETAINED_HOST_BYTES 32  /* the host's own part: see hosts/node/storage.ts */
+#define NAME_BYTES 64
+#define FILE_PATH_BYTES (PATH_BYTES + 2 * NAME_BYTES + 16)
 #define FILE_BYTES_MAX 65536
 #define PACKETS_MAX 16
+#define UDP_MAX 8
+
+/*
+ * retained.bin stands for the memory that survives deep sleep, at most what an ESP32 has of RTC slow memory:
+ *
+ *   0      4       8       12  32            160
+ *   | TRET | wakes | phase | 0 | 32 values   | table …
+ *            u32     u32         u32 each, all in the machine's order of bytes
+ *
+ * The number of wakes is hosts/node's (storage.ts), which starts them; the values are Sleep.setRetainedValue's.
+ */
+#define RETAINED_BYTES_MAX 8192
+#define RETAINED_HOST_BYTES 160
+#define RETAINED_VALUES 32
+typedef struct {
+    uint32_t magic, wakes, phase, reserved[5];
+    uint32_t values[RETAINED_VALUES];
+} retained_host;
+#define RETAINED_MAGIC 0x54455254u
+enum { PHASE_NONE, PHASE_AWAKE, PHASE_ASLEEP }; /* nothing has run since power-on; a wake runs or was cut off; it ended */
+
+/* The reasons that can be, with the numbers of the SDK's module "sleep" for the nRF52; 0 is power-on. */
+#define RESET_WATCHDOG 2 /* the wake before ended by a crash, or was cut off */
+#define RESET_SOFTWARE 4 /* out of deep sleep: there too, a timer's wake ends in a software reset */
 
 static char state_folder[PATH_BYTES], argument_folder[PATH_BYTES];
 static int finished = -1; /* the exit status, once the program has reported */
+static uint8_t no_memory[RETAINED_BYTES_MAX]; /* of a device without a state folder: it ends with the process */
+static retained_host *retained = (retained_host *) no_memory;
+static int reset_reason;
+
+static int open_retained(void)
+{
+    char path[PATH_BYTES + 16];
+    struct stat status;
+    void *bytes;
+    int fd;
+
+    (void) mkdir(state_folder, 0700);
+    snprintf(path, sizeof(path), "%s/retained.bin", state_folder);
+    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fstat(fd, &status) != 0 ||
+        (status.st_size < RETAINED_HOST_BYTES && ftruncate(fd, RETAINED_HOST_BYTES) != 0) ||
+        (bytes = mmap(NULL, RETAINED_HOST_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)) == MAP_FAILED) {
+        fprintf(stderr, "simulator: cannot use %s: %s\n", path, strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return -1;
+    }
+    close(fd);
+    retained = bytes;
+    if (retained->magic != RETAINED_MAGIC) { /* no bytes of ours: the device has been without power */
+        memset(retained, 0, sizeof(*retained));
+        retained->magic = RETAINED_MAGIC;
+    } else if (retained->phase != PHASE_NONE) {
+        reset_reason = retained->phase == PHASE_ASLEEP ? RESET_SOFTWARE : RESET_WATCHDOG;
+    }
+    retained->phase = PHASE_AWAKE;
+    return 0;
+}
 
 int host_open(const char *state, const char *arguments)
 {
     char keys[PATH_BYTES + 16];
 
     if (strlen(state) >= PATH_BYTES || strlen(arguments) >= PATH_BYTES) {
+        fputs("simulator: a path is too long\n", stderr);
         return -1;
     }
     strcpy(state_folder, state);
     strcpy(argument_folder, arguments);
     if (state[0] != '\0') {
         snprintf(keys, sizeof(keys), "%s/flash/keys", state);
-        return torpor_its_open(keys);
+        if (torpor_its_open(keys) != 0) {
+            fputs("simulator: the path of the state is too long\n", stderr);
+            return -1;
+        }
+        return open_retained();
     }
     return 0;
+}
+
+/* What makes an object a host object, as XS looks for it; NULL where it is none. */
+static txSlot *host_slot(const txSlot *value)
+{
+    txSlot *slot = value->kind == XS_REFERENCE_KIND ? value->value.reference->next : NULL;
+    return slot != NULL && slot->flag & XS_INTERNAL_FLAG && slot->kind == XS_HOST_KIND ? slot : NULL;
+}
+
+/*
+ * The bytes of an ArrayBuffer, of a view on one, or of the retained memory; XS throws for anything else. A host object
+ * whose bytes are none is no buffer: natives.c gives each one a length of 0. Nothing may be called in XS after this.
+ */
+static const uint8_t *bytes_of(xsMachine *the, int index, size_t *length)
+{
+    void *bytes = NULL;
+    xsUnsignedValue count = 0;
+
+    xsGetBufferReadable(xsArg(index), &bytes, &count);
+    if (bytes == NULL || (count == 0 && host_slot(mxArgv(index)) != NULL)) {
+        xsTypeError("expected an ArrayBuffer or a Uint8Array");
+    }
+    *length = count;
+    return bytes;
+}
+
+/* What a host object of these hooks holds, or NULL: of another kind, or without anything (any more). */
+static void *held_by(const txSlot *value, const xsHostHooks *hooks)
+{
+    txSlot *host = host_slot(value);
+
+    if (host == NULL || !(host->flag & XS_HOST_HOOKS_FLAG) || (const void *) host->value.host.variant.hooks != hooks) {
+        return NULL;
+    }
+    return host->value.host.data;
 }
 
 static double now_of(clockid_t clock)
@@ -56,14 +155,17 @@ static double now_of(clockid_t clock)
 
 void xs_host_trace(xsMachine *the)
 {
-    fputs(xsToString(xsArg(0)), stderr);
+    for (int i = 0; i < mxArgc; i++) {
+        fputs(xsToString(xsArg(i)), stderr);
+    }
 }
 
 /* The end of the wake: one line for whoever started it, and the exit status. */
 void xs_host_report(xsMachine *the)
 {
     puts(xsToString(xsArg(0)));
-    finished = xsToInteger(xsArg(1));
+    finished = xsToInteger(xsArg(1)) & 0xFF;
+    retained->phase = PHASE_ASLEEP;
 }
 
 /* An ArrayBuffer with a whole file, or undefined where it is not there. */
@@ -100,23 +202,29 @@ static void read_file(xsMachine *the, const char *path)
 
 void xs_host_option(xsMachine *the)
 {
-    char path[PATH_BYTES + 32];
-    snprintf(path, sizeof(path), "%s/options.json", argument_folder);
-    read_file(the, path);
+    char path[FILE_PATH_BYTES];
+    if (argument_folder[0] != '\0') {
+        snprintf(path, sizeof(path), "%s/options.json", argument_folder);
+        read_file(the, path);
+    }
 }
 
 /* Keeps the body of the answer for whoever started the wake. */
 void xs_host_answer(xsMachine *the)
 {
-    char path[PATH_BYTES + 32];
-    void *bytes;
-    xsUnsignedValue length;
+    char path[FILE_PATH_BYTES];
+    size_t length;
+    const uint8_t *bytes = bytes_of(the, 0, &length);
     FILE *file;
+    int failed;
 
     snprintf(path, sizeof(path), "%s/answer", argument_folder);
-    xsGetBufferReadable(xsArg(0), &bytes, &length);
-    file = fopen(path, "w");
-    if (file == NULL || fwrite(bytes, 1, length, file) != length || fclose(file) != 0) {
+    file = argument_folder[0] == '\0' ? NULL : fopen(path, "w");
+    failed = file == NULL || fwrite(bytes, 1, length, file) != length;
+    if (file != NULL && fclose(file) != 0) {
+        failed = 1;
+    }
+    if (failed) {
         xsUnknownError("cannot write the answer");
     }
 }
@@ -131,8 +239,12 @@ static void safe_name(xsMachine *the, const char *name)
 
 void xs_host_file(xsMachine *the)
 {
-    char path[PATH_BYTES + 32], *name = xsToString(xsArg(0));
+    char path[FILE_PATH_BYTES], name[NAME_BYTES];
+    xsToStringBuffer(xsArg(0), name, sizeof(name));
     safe_name(the, name);
+    if (argument_folder[0] == '\0') {
+        return;
+    }
     snprintf(path, sizeof(path), "%s/%s", argument_folder, name);
     read_file(the, path);
 }
@@ -179,7 +291,7 @@ void xs_host_ticks(xsMachine *the)
 
 typedef struct timer {
     struct timer *next;
-    double when;
+    double when, repeat; /* milliseconds; `repeat` 0: once */
     xsSlot self, callback;
 } timer;
 
@@ -193,35 +305,56 @@ static void mark_timer(xsMachine *the, void *data, xsMarkRoot mark)
     }
 }
 
-static xsHostHooks timer_hooks = {NULL, mark_timer, NULL};
-
-static void remove_timer(xsMachine *the, timer *t)
+static void free_timer(void *data)
 {
     timer **at;
     for (at = &timers; *at != NULL; at = &(*at)->next) {
-        if (*at == t) {
-            *at = t->next;
+        if (*at == data) {
+            *at = (*at)->next;
             break;
         }
     }
-    xsSetHostData(t->self, NULL);
-    xsForget(t->self);
-    free(t);
+    free(data);
 }
 
+static xsHostHooks timer_hooks = {free_timer, mark_timer, NULL};
+
+static void remove_timer(xsMachine *the, timer *t)
+{
+    xsSetHostData(t->self, NULL);
+    xsForget(t->self);
+    free_timer(t);
+}
+
+/* Milliseconds, at most a year: what is no number is refused. */
+static double delay_of(xsMachine *the, int index)
+{
+    double delay = xsToNumber(xsArg(index));
+    if (!(delay >= 0 && delay <= 365.0 * 86400000.0)) {
+        xsRangeError("expected a delay in milliseconds");
+    }
+    return delay;
+}
+
+/* (callback, delay, repeat): calls back once after `delay`, then each `repeat`, unless that is 0. */
 void xs_host_timer_set(xsMachine *the)
 {
-    double delay = xsToNumber(xsArg(1));
-    timer *t = calloc(1, sizeof(*t));
+    double delay = delay_of(the, 1), repeat = delay_of(the, 2);
+    timer *t;
 
-    if (t == NULL || xsTypeOf(xsArg(0)) != xsReferenceType || !(delay >= 0)) {
-        free(t);
-        xsTypeError("expected a function and a delay");
+    if (!xsIsCallable(xsArg(0))) {
+        xsTypeError("expected a function");
     }
     xsResult = xsNewHostObject(NULL);
+    xsSetHostBuffer(xsResult, NULL, 0);
+    t = calloc(1, sizeof(*t));
+    if (t == NULL) {
+        xsUnknownError("no memory for a timer");
+    }
     t->self = xsResult;
     t->callback = xsArg(0);
     t->when = now_of(CLOCK_MONOTONIC) + delay;
+    t->repeat = repeat;
     xsSetHostData(xsResult, t);
     xsSetHostHooks(xsResult, &timer_hooks);
     xsRemember(t->self);
@@ -229,13 +362,24 @@ void xs_host_timer_set(xsMachine *the)
     timers = t;
 }
 
+/* (id, delay, repeat): another time for a timer that still runs. */
+void xs_host_timer_schedule(xsMachine *the)
+{
+    double delay = delay_of(the, 1), repeat = delay_of(the, 2);
+    timer *t = held_by(mxArgv(0), &timer_hooks);
+
+    if (t == NULL) {
+        xsUnknownError("this timer does not run");
+    }
+    t->when = now_of(CLOCK_MONOTONIC) + delay;
+    t->repeat = repeat;
+}
+
 void xs_host_timer_clear(xsMachine *the)
 {
-    if (xsTypeOf(xsArg(0)) == xsReferenceType && xsGetHostHooks(xsArg(0)) == &timer_hooks) {
-        timer *t = xsGetHostData(xsArg(0));
-        if (t != NULL) {
-            remove_timer(the, t);
-        }
+    timer *t = mxArgc > 0 ? held_by(mxArgv(0), &timer_hooks) : NULL;
+    if (t != NULL) {
+        remove_timer(the, t);
     }
 }
 
@@ -255,10 +399,15 @@ static void run_timers(xsMachine *the)
         }
         xsBeginHost(the);
         {
-            xsVars(1);
+            xsVars(2);
             xsVar(0) = due->callback;
-            remove_timer(the, due);
-            (void) xsCallFunction0(xsVar(0), xsGlobal);
+            xsVar(1) = due->self;
+            if (due->repeat > 0) {
+                due->when = now + (due->repeat < 1 ? 1 : due->repeat);
+            } else {
+                remove_timer(the, due);
+            }
+            (void) xsCallFunction1(xsVar(0), xsGlobal, xsVar(1));
         }
         xsEndHost(the);
         machine_settle(the);
@@ -323,20 +472,43 @@ static xsHostHooks udp_hooks = {xs_host_udp_destructor, mark_udp, NULL};
 
 static udp *udp_of(xsMachine *the)
 {
-    udp *u = xsGetHostHooks(xsThis) == &udp_hooks ? xsGetHostData(xsThis) : NULL;
+    udp *u = held_by(mxThis, &udp_hooks);
     if (u == NULL) {
-        xsTypeError("the UDP socket is closed");
+        xsTypeError("this is no UDP socket, or it is closed");
     }
     return u;
 }
 
+/* (onReadable, port): at once at a port of the device's, or at any with the first write where `port` is 0. */
 void xs_host_udp_create(xsMachine *the)
 {
-    udp *u = calloc(1, sizeof(*u));
-    if (u == NULL) {
-        xsUnknownError("no memory for a UDP socket");
+    txSlot *host = host_slot(mxThis);
+    int port = xsToInteger(xsArg(1)), count = 0;
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((uint16_t) port)};
+    udp *u;
+
+    if (host == NULL || host->flag & XS_HOST_HOOKS_FLAG || host->value.host.data != NULL ||
+        host->value.host.variant.destructor != xs_host_udp_destructor) {
+        xsTypeError("this is no new UDP socket");
     }
-    u->fd = -1;
+    if (xsTypeOf(xsArg(0)) != xsUndefinedType && !xsIsCallable(xsArg(0))) {
+        xsTypeError("expected a function for onReadable");
+    }
+    if (port < 0 || port > 65535) {
+        xsRangeError("port %d is not between 0 and 65535", port);
+    }
+    for (u = udps; u != NULL; u = u->next) {
+        count++;
+    }
+    u = count < UDP_MAX ? calloc(1, sizeof(*u)) : NULL;
+    if (u == NULL) {
+        xsRangeError("no socket left");
+    }
+    u->fd = port == 0 ? -1 : socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (port != 0 && (u->fd < 0 || bind(u->fd, (struct sockaddr *) &any, sizeof(any)) != 0)) {
+        free_udp(u);
+        xsUnknownError("cannot bind port %d: %s", port, strerror(errno));
+    }
     u->self = xsThis;
     u->on_readable = xsArg(0);
     xsSetHostData(xsThis, u);
@@ -348,7 +520,7 @@ void xs_host_udp_create(xsMachine *the)
 
 void xs_host_udp_close(xsMachine *the)
 {
-    udp *u = xsGetHostHooks(xsThis) == &udp_hooks ? xsGetHostData(xsThis) : NULL;
+    udp *u = held_by(mxThis, &udp_hooks);
     if (u != NULL) {
         xsForget(u->self);
         xsSetHostData(xsThis, NULL);
@@ -358,25 +530,27 @@ void xs_host_udp_close(xsMachine *the)
 
 void xs_host_udp_write(xsMachine *the)
 {
-    udp *u = udp_of(the);
     struct addrinfo hints = {.ai_flags = AI_NUMERICHOST | AI_NUMERICSERV, .ai_socktype = SOCK_DGRAM};
     struct addrinfo *found;
-    char port[8];
-    void *bytes;
-    xsUnsignedValue length;
+    char address[NAME_BYTES], port[8];
+    const uint8_t *bytes;
+    size_t length;
+    udp *u;
     int number = xsToInteger(xsArg(2));
 
     if (number < 1 || number > 65535) {
         xsRangeError("port %d is not between 1 and 65535", number);
     }
     snprintf(port, sizeof(port), "%d", number);
-    if (getaddrinfo(xsToString(xsArg(1)), port, &hints, &found) != 0) {
-        xsTypeError("%s is no IP address", xsToString(xsArg(1)));
+    xsToStringBuffer(xsArg(1), address, sizeof(address));
+    u = udp_of(the); /* after what may run JavaScript, which may close it */
+    bytes = bytes_of(the, 0, &length);
+    if (getaddrinfo(address, port, &hints, &found) != 0) {
+        xsTypeError("%s is no IP address", address);
     }
     if (u->fd < 0) {
         u->fd = socket(found->ai_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     }
-    xsGetBufferReadable(xsArg(0), &bytes, &length);
     /* A datagram that does not get out is lost, as datagrams are; the layers above send it again. */
     (void) !sendto(u->fd, bytes, length, 0, found->ai_addr, found->ai_addrlen);
     freeaddrinfo(found);
@@ -438,50 +612,58 @@ static int fill_queue(udp *u)
     }
 }
 
+static void call_readable(xsMachine *the, udp *u, int count)
+{
+    xsBeginHost(the);
+    {
+        xsVars(2);
+        xsVar(0) = u->on_readable;
+        xsVar(1) = u->self;
+        (void) xsCallFunction1(xsVar(0), xsVar(1), xsInteger(count));
+    }
+    xsEndHost(the);
+}
+
 static void run_udp(xsMachine *the, udp *u)
 {
     int came = fill_queue(u);
 
-    if (came > 0) {
-        xsBeginHost(the);
-        {
-            xsVars(2);
-            xsVar(0) = u->on_readable;
-            xsVar(1) = u->self;
-            (void) xsCallFunction1(xsVar(0), xsVar(1), xsInteger(came));
-        }
-        xsEndHost(the);
+    if (came > 0 && ((txSlot *) &u->on_readable)->kind == XS_REFERENCE_KIND) {
+        call_readable(the, u, came);
         machine_settle(the);
     }
 }
 
 /* ---- storage ---- */
 
-static void store_path(xsMachine *the, char path[PATH_BYTES + 64], const char *suffix)
+static void store_path(xsMachine *the, char path[FILE_PATH_BYTES])
 {
-    char *folder = xsToString(xsArg(0)), *key = xsToString(xsArg(1));
+    char folder[NAME_BYTES], key[NAME_BYTES];
+
+    xsToStringBuffer(xsArg(0), folder, sizeof(folder));
+    xsToStringBuffer(xsArg(1), key, sizeof(key));
     safe_name(the, folder);
     safe_name(the, key);
     if (state_folder[0] == '\0') {
         xsUnknownError("this device has no storage");
     }
-    snprintf(path, PATH_BYTES + 64, "%s/flash/%s/%s%s", state_folder, folder, key, suffix);
+    snprintf(path, FILE_PATH_BYTES, "%s/flash/%s/%s", state_folder, folder, key);
 }
 
 void xs_host_store_read(xsMachine *the)
 {
-    char path[PATH_BYTES + 64];
+    char path[FILE_PATH_BYTES];
     if (state_folder[0] == '\0') {
         return;
     }
-    store_path(the, path, "");
+    store_path(the, path);
     read_file(the, path);
 }
 
 /* Makes the folders of a path; those that are there already are no error. */
 static void make_folders(const char *path)
 {
-    char part[PATH_BYTES + 64];
+    char part[FILE_PATH_BYTES];
     snprintf(part, sizeof(part), "%s", path);
     for (char *slash = part + strlen(state_folder); (slash = strchr(slash + 1, '/')) != NULL;) {
         *slash = '\0';
@@ -493,25 +675,18 @@ static void make_folders(const char *path)
 /* A value is written to a new file, synced and renamed: the old one or the new one is there after a power cut. */
 void xs_host_store_write(xsMachine *the)
 {
-    char path[PATH_BYTES + 64], next[PATH_BYTES + 64];
-    void *bytes;
-    xsUnsignedValue length;
+    char path[FILE_PATH_BYTES], next[FILE_PATH_BYTES + 4];
+    const uint8_t *bytes;
+    size_t length;
     int fd, failed;
 
-    store_path(the, path, "");
-    store_path(the, next, ".new");
+    store_path(the, path);
+    snprintf(next, sizeof(next), "%s.new", path);
+    bytes = bytes_of(the, 2, &length);
     make_folders(path);
     fd = open(next, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0) {
         xsUnknownError("cannot write %s: %s", path, strerror(errno));
-    }
-    xsTry {
-        xsGetBufferReadable(xsArg(2), &bytes, &length);
-    }
-    xsCatch {
-        close(fd);
-        unlink(next);
-        xsThrow(xsException);
     }
     failed = write(fd, bytes, length) != (ssize_t) length || fsync(fd) != 0 ? errno : 0;
     if (close(fd) != 0 && failed == 0) {
@@ -535,52 +710,127 @@ void xs_host_store_write(xsMachine *the)
 
 void xs_host_store_delete(xsMachine *the)
 {
-    char path[PATH_BYTES + 64];
-    store_path(the, path, "");
+    char path[FILE_PATH_BYTES];
+    store_path(the, path);
     if (unlink(path) != 0 && errno != ENOENT) {
         xsUnknownError("cannot erase %s: %s", path, strerror(errno));
     }
 }
 
-/* ---- retained memory ---- */
+/* The key at `index` of a folder, in no order; undefined behind the last one. */
+void xs_host_store_key(xsMachine *the)
+{
+    char path[FILE_PATH_BYTES], folder[NAME_BYTES], key[256] = "";
+    int index = xsToInteger(xsArg(1));
+    struct dirent *entry;
+    DIR *directory;
 
-/* The part of retained.bin after the host's own, mapped: what is written there is kept whatever becomes of the process. */
+    xsToStringBuffer(xsArg(0), folder, sizeof(folder));
+    safe_name(the, folder);
+    snprintf(path, sizeof(path), "%s/flash/%s", state_folder, folder);
+    directory = state_folder[0] == '\0' ? NULL : opendir(path);
+    if (directory == NULL) {
+        return;
+    }
+    while ((entry = readdir(directory)) != NULL) {
+        /* What else is there: the folder itself, the one above, and what a cut-off write has left. */
+        if (strchr(entry->d_name, '.') == NULL && index-- == 0) {
+            snprintf(key, sizeof(key), "%s", entry->d_name);
+            break;
+        }
+    }
+    closedir(directory);
+    if (key[0] != '\0') {
+        xsResult = xsString(key);
+    }
+}
+
+/* ---- retained memory and sleep ---- */
+
+/*
+ * The part of retained.bin after the host's own, mapped: what is written there is kept whatever becomes of the process.
+ * Once for a wake: bytes that are in use cannot be had with another length.
+ */
 void xs_host_retained(xsMachine *the)
 {
-    static uint8_t none[RETAINED_BYTES_MAX];
-    char path[PATH_BYTES + 64];
+    static uint8_t *bytes;
+    static int mapped;
+    char path[FILE_PATH_BYTES];
     struct stat status;
-    uint8_t *bytes;
     int fd;
     int length = xsToInteger(xsArg(0));
     off_t whole = RETAINED_HOST_BYTES + (off_t) length;
 
-    if (length < 0 || whole > RETAINED_BYTES_MAX) {
+    if (length < 1 || whole > RETAINED_BYTES_MAX) {
         xsRangeError("a session table of %d bytes does not fit the %d bytes of retained memory: take fewer or smaller slots",
                      length, RETAINED_BYTES_MAX - RETAINED_HOST_BYTES);
     }
+    if (bytes != NULL && length != mapped) {
+        xsRangeError("the retained memory is in use with %d bytes", mapped);
+    }
     if (state_folder[0] == '\0') {
-        bytes = none;
-    } else {
+        bytes = no_memory;
+    }
+    if (bytes == NULL) {
         snprintf(path, sizeof(path), "%s/retained.bin", state_folder);
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (fd < 0 || fstat(fd, &status) != 0) {
+            if (fd >= 0) {
+                close(fd);
+            }
             xsUnknownError("cannot open %s: %s", path, strerror(errno));
         }
         /* Bytes of another length, as another geometry leaves them, are no table: it starts from zeros then. */
-        if (status.st_size != whole &&
-            (ftruncate(fd, RETAINED_HOST_BYTES) != 0 || ftruncate(fd, whole) != 0)) {
+        if (status.st_size != whole && (ftruncate(fd, RETAINED_HOST_BYTES) != 0 || ftruncate(fd, whole) != 0)) {
             close(fd);
             xsUnknownError("cannot write %s: %s", path, strerror(errno));
         }
         bytes = mmap(NULL, (size_t) whole, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         close(fd);
         if (bytes == MAP_FAILED) {
+            bytes = NULL;
             xsUnknownError("cannot map %s: %s", path, strerror(errno));
         }
     }
+    mapped = length;
     xsResult = xsNewHostObject(NULL);
     xsSetHostBuffer(xsResult, bytes + RETAINED_HOST_BYTES, length);
+}
+
+static uint32_t *retained_value(xsMachine *the)
+{
+    int index = xsToInteger(xsArg(0));
+    if (index < 0 || index >= RETAINED_VALUES) {
+        xsRangeError("invalid index");
+    }
+    return &retained->values[index];
+}
+
+void xs_host_sleep_get(xsMachine *the)
+{
+    xsResult = xsInteger((int32_t) *retained_value(the));
+}
+
+void xs_host_sleep_set(xsMachine *the)
+{
+    int32_t value = xsToInteger(xsArg(1));
+    *retained_value(the) = (uint32_t) value;
+}
+
+void xs_host_sleep_reason(xsMachine *the)
+{
+    xsResult = xsInteger(reset_reason);
+}
+
+/* Ends the process, as deep sleep ends all but the retained memory; whoever started it starts the next wake. */
+void xs_host_sleep_deep(xsMachine *the)
+{
+    double delay = delay_of(the, 0);
+
+    fprintf(stderr, "simulator: asleep for %.0f ms\n", delay);
+    retained->phase = PHASE_ASLEEP;
+    fflush(NULL);
+    _exit(EXIT_OK);
 }
 
 /* ---- the loop ---- */
@@ -588,8 +838,8 @@ void xs_host_retained(xsMachine *the)
 int host_run(txMachine *the)
 {
     while (finished < 0 && (timers != NULL || udps != NULL)) {
-        struct pollfd fds[8];
-        udp *open_udps[8];
+        struct pollfd fds[UDP_MAX];
+        udp *open_udps[UDP_MAX];
         nfds_t count = 0;
         int wait = -1;
         double now = now_of(CLOCK_MONOTONIC);
@@ -601,7 +851,7 @@ int host_run(txMachine *the)
                 wait = ms;
             }
         }
-        for (udp *u = udps; u != NULL && count < 8; u = u->next) {
+        for (udp *u = udps; u != NULL && count < UDP_MAX; u = u->next) {
             if (u->fd >= 0) {
                 open_udps[count] = u;
                 fds[count++] = (struct pollfd){.fd = u->fd, .events = POLLIN};

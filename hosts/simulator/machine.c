@@ -22,6 +22,7 @@ typedef struct {
 #define GROW_SLOTS 16
 
 static txMachine *running; /* for figures of a crash */
+static txMachine *shared_machine;
 
 void *fxAllocateChunks(txMachine *the, txSize size)
 {
@@ -87,6 +88,21 @@ void fxQueuePromiseJobs(txMachine *the)
     the->promiseJobs = 1;
 }
 
+/* What was thrown: its stack trace in a debug build, which has file and line there, else its name and message. */
+static void print_exception(txMachine *the)
+{
+#ifdef mxDebug
+    if (mxException.kind == XS_REFERENCE_KIND && mxException.value.reference->next != NULL &&
+        mxException.value.reference->next->kind == XS_ERROR_KIND) {
+        mxPushSlot(&mxException);
+        mxGetID(mxID(_stack));
+        fprintf(stderr, ": %s", fxToString(the, the->stack));
+        return;
+    }
+#endif
+    fprintf(stderr, ": %s", fxToString(the, &mxException));
+}
+
 void fxAbort(txMachine *the, int status)
 {
     static const struct {
@@ -109,9 +125,9 @@ void fxAbort(txMachine *the, int status)
     }
     fprintf(stderr, "simulator: %s", what);
     if (code == EXIT_UNHANDLED_EXCEPTION || code == EXIT_UNHANDLED_REJECTION) {
-        static int nested;
+        static int nested; /* what was thrown may throw when it is asked */
         if (!nested++) {
-            fprintf(stderr, ": %s", fxToString(the, &mxException));
+            print_exception(the);
         }
     } else if (code == EXIT_MACHINE) {
         fprintf(stderr, " (%d)", status);
@@ -248,19 +264,39 @@ void machine_settle(txMachine *the)
 
 static char module_path[PATH_MAX];
 
-static arena *new_arena(size_t limit)
+static arena *new_arena(size_t size)
 {
-    arena *a = calloc(1, sizeof(*a) + limit + 16);
+    arena *a = calloc(1, sizeof(*a) + size + 16);
 
     if (a == NULL) {
         return NULL;
     }
     a->start = (uint8_t *) (a + 1);
     a->start += (16 - (uintptr_t) a->start % 16) % 16;
-    a->end = a->start + limit / 16 * 16;
+    a->end = a->start + size / 16 * 16;
     a->chunks = a->start;
     a->slots = a->end;
     return a;
+}
+
+/* Chunks, slots and stack share one limit, and grow in small steps. */
+static arena *share_limit(txCreation *creation, size_t limit)
+{
+    creation->initialChunkSize = GROW_CHUNKS;
+    creation->incrementalChunkSize = GROW_CHUNKS;
+    creation->initialHeapCount = GROW_SLOTS;
+    creation->incrementalHeapCount = GROW_SLOTS;
+    return new_arena(limit);
+}
+
+/* Each has its own from the start, and none grows. */
+static arena *fix_parts(txCreation *creation, machine_memory memory)
+{
+    creation->initialChunkSize = (txSize) memory.chunks;
+    creation->incrementalChunkSize = 0;
+    creation->initialHeapCount = memory.slots;
+    creation->incrementalHeapCount = 0;
+    return new_arena(sizeof(txBlock) + memory.chunks + (size_t) (memory.slots + memory.stack) * sizeof(txSlot));
 }
 
 /*
@@ -270,6 +306,9 @@ static arena *new_arena(size_t limit)
  */
 static void pin_chunks(txMachine *shared)
 {
+#if defined(mxNoChunks) && mxNoChunks
+    (void) shared; /* nothing moves */
+#else
     for (txBlock *block = shared->firstBlock; block != NULL; block = block->nextBlock) {
         txByte *chunk = (txByte *) (block + 1);
         while (chunk < block->current) {
@@ -278,9 +317,10 @@ static void pin_chunks(txMachine *shared)
             chunk = next;
         }
     }
+#endif
 }
 
-txMachine *machine_open(const char *module, size_t limit, int stack_slots)
+txMachine *machine_open(const char *module, machine_memory memory)
 {
     /* The shared machine: as large as it needs to be; what is in it is ROM on the device. */
     txCreation large = {
@@ -297,6 +337,7 @@ txMachine *machine_open(const char *module, size_t limit, int stack_slots)
         .parserTableModulo = 1993,
     };
     txCreation small = large;
+    arena *own = NULL;
     txMachine *shared, *the;
 
     if (realpath(module, module_path) == NULL) {
@@ -308,28 +349,36 @@ txMachine *machine_open(const char *module, size_t limit, int stack_slots)
         fprintf(stderr, "simulator: no memory\n");
         return NULL;
     }
-    running = shared;
+    running = shared_machine = shared;
     natives_install(shared);
     import_module(shared, module_path, on_loaded);
     fxShareMachine(shared);
     pin_chunks(shared);
 
-    if (limit != 0) {
-        small.initialChunkSize = GROW_CHUNKS;
-        small.incrementalChunkSize = GROW_CHUNKS;
-        small.initialHeapCount = GROW_SLOTS;
-        small.incrementalHeapCount = GROW_SLOTS;
-        small.stackCount = stack_slots;
+    small.stackCount = memory.stack;
+    if (memory.heap != 0 || memory.chunks != 0) {
         small.initialKeyCount = 64;
         small.incrementalKeyCount = 16;
+        own = memory.heap != 0 ? share_limit(&small, memory.heap) : fix_parts(&small, memory);
+        if (own == NULL) {
+            fprintf(stderr, "simulator: no memory for the device\n");
+            return NULL;
+        }
     }
-    the = fxCloneMachine(&small, shared, "device", limit == 0 ? NULL : new_arena(limit));
+    the = fxCloneMachine(&small, shared, "device", own);
     if (the == NULL) {
         fprintf(stderr, "simulator: no memory for the device\n");
         return NULL;
     }
     running = the;
     return the;
+}
+
+void machine_close(txMachine *the)
+{
+    running = NULL;
+    fxDeleteMachine(the);
+    fxDeleteMachine(shared_machine);
 }
 
 void machine_start(txMachine *the)

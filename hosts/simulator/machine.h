@@ -2,8 +2,8 @@
  * An XS machine as a device has it: a shared one in which all modules are loaded and run, in place of the ROM image that
  * the device's linker makes, and a clone of it under a fixed limit of memory, in which the device's program lives.
  *
- *     txMachine *machine = machine_open("build/hosts/simulator/main.js", 32768, 256);
- *     machine_run(machine, …);
+ *     txMachine *machine = machine_open("build/hosts/simulator/main.js", (machine_memory){.heap = 32768, .stack = 256});
+ *     machine_start(machine);
  */
 #ifndef TORPOR_MACHINE_H
 #define TORPOR_MACHINE_H
@@ -21,6 +21,14 @@ enum {
     EXIT_MACHINE = 69          /* anything else that XS gives up for */
 };
 
+/* Slots and bytes that a device gives its machine: what "creation" is in a manifest of the Moddable SDK. */
+typedef struct {
+    size_t heap;   /* bytes for slots, chunks and stack together; 0: as much as is needed, or as `chunks` and `slots` say */
+    size_t chunks; /* bytes for chunks alone, together with `slots`; 0: from `heap` */
+    int slots;
+    int stack;     /* slots */
+} machine_memory;
+
 typedef struct {
     size_t slots;  /* bytes of the slots in use at the peak */
     size_t chunks; /* bytes of the chunks at the peak */
@@ -32,11 +40,13 @@ typedef struct {
 void machine_modules(const char *folder);
 
 /*
- * Loads `module` and what it imports into a shared machine, and clones that. `limit` is the number of bytes for slots,
- * chunks and `stack_slots` slots of stack together; 0 gives as much as is needed. NULL where a module cannot be loaded:
- * it has said why on standard error.
+ * Loads `module` and what it imports into a shared machine, and clones that with the memory given. NULL where a module
+ * cannot be loaded: it has said why on standard error.
  */
-txMachine *machine_open(const char *module, size_t limit, int stack_slots);
+txMachine *machine_open(const char *module, machine_memory memory);
+
+/* Frees the clone and the shared machine: what objects hold is freed by their destructors. */
+void machine_close(txMachine *the);
 
 /* Gives the machine's default export a call, without arguments. */
 void machine_start(txMachine *the);

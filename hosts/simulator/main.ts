@@ -7,12 +7,14 @@
 import type { Identity } from "../../src/enrollment/identity.js";
 import { type WakeOptions, type WakeReport, wake } from "../../src/enrollment/wake.js";
 import { importKey } from "../../src/pki/key.js";
-import { clock, retain, Store, timer, UDP } from "./io.js";
+import { clock, retain, storage, timer, UDP } from "./io.js";
 
 /** What hosts/node/simulator.ts writes; the certificates and the key are files beside it. */
 interface Options extends Omit<WakeOptions, "trust" | "factory"> {
   readonly trustAnchors: number;
   readonly certificates: number;
+  /** Stack traces for what fails. */
+  readonly debug: boolean;
 }
 
 function textOf(buffer: ArrayBuffer): string {
@@ -75,20 +77,27 @@ export default function main(): void {
   timer.set(start, 0);
 }
 
+let debug = false;
+
 function start(): void {
   try {
     const options: Options = JSON.parse(textOf(native("xs_host_option").call(undefined)));
+    debug = options.debug;
     // Added in place: a copy would cost the device's heap.
     const full = Object.assign(options, {
       trust: options.trustAnchors > 0 ? files("trust", options.trustAnchors) : undefined,
       factory: factoryOf(options),
     });
-    wake({ UDP: MeasuredUDP, timer, clock, store: new Store("torpor"), retain }, full).then(done, failed);
+    const store = storage.open({ path: "torpor" });
+    wake({ UDP: MeasuredUDP, timer, clock, store, retain }, full).then(done, failed);
   } catch (error) {
     failed(error as Error);
   }
 }
 
 function failed(error: Error): void {
+  if (debug) {
+    native("xs_host_trace").call(undefined, error.stack, "\n");
+  }
   report({ error: error.message, heap: figures() }, 1);
 }

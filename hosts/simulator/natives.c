@@ -64,6 +64,7 @@
     F(xs_host_heap)                   \
     F(xs_host_ticks)                  \
     F(xs_host_timer_set)              \
+    F(xs_host_timer_schedule)         \
     F(xs_host_timer_clear)            \
     F(xs_host_udp_create)             \
     F(xs_host_udp_write)              \
@@ -72,7 +73,12 @@
     F(xs_host_store_read)             \
     F(xs_host_store_write)            \
     F(xs_host_store_delete)           \
-    F(xs_host_retained)
+    F(xs_host_store_key)              \
+    F(xs_host_retained)               \
+    F(xs_host_sleep_get)              \
+    F(xs_host_sleep_set)              \
+    F(xs_host_sleep_reason)           \
+    F(xs_host_sleep_deep)
 
 /* And the destructors of the classes that `Native` gives. */
 #define CLASSES(C)               \
@@ -104,6 +110,8 @@ static void construct(xsMachine *the, xsDestructor destructor)
     mxGetID(mxID(_prototype));
     prototype = the->stack;
     fxNewHostObject(the, destructor);
+    /* XS 13 takes a host object without a length of its own for a buffer of as many bytes as its byteLength says. */
+    xsSetHostBuffer(*(xsSlot *) the->stack, NULL, 0);
     if (prototype->kind == XS_REFERENCE_KIND) {
         the->stack->value.reference->value.instance.prototype = prototype->value.reference;
     }
@@ -149,7 +157,9 @@ void natives_install(txMachine *the)
         xsVars(3);
         xsVar(0) = xsNewObject();
         for (size_t i = 0; i < sizeof(ENTRIES) / sizeof(ENTRIES[0]); i++) {
-            xsVar(1) = xsNewHostFunction(ENTRIES[i].callback, 0);
+            fxNewHostFunction(the, (txCallback) ENTRIES[i].callback, 0, xsID(ENTRIES[i].name), XS_NO_ID); /* named in traces */
+            xsVar(1) = *(xsSlot *) the->stack;
+            mxPop();
             xsSet(xsVar(0), xsID(ENTRIES[i].name), xsVar(1));
         }
         xsDefine(xsGlobal, xsID("#natives"), xsVar(0), xsDontEnum);
@@ -160,6 +170,8 @@ void natives_install(txMachine *the)
             xsSet(xsVar(0), xsID(CLASS_ENTRIES[i].name), xsVar(1));
         }
         xsDefine(xsGlobal, xsID("#classes"), xsVar(0), xsDontEnum);
+        xsVar(0) = xsNewHostFunction(xs_host_trace, 1);
+        xsDefine(xsGlobal, xsID("trace"), xsVar(0), xsDontEnum);
         xsVar(0) = xsNewHostFunction(get_native, 1);
         xsDefine(xsGlobal, xsID("native"), xsVar(0), xsDontEnum);
         xsVar(0) = xsNewHostFunction(get_class, 1);

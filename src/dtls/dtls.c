@@ -641,6 +641,14 @@ int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const 
     return 0;
 }
 
+/* A time that steps back is one at which nothing has passed. */
+static void advance(torpor_dtls *d, uint64_t now)
+{
+    if (now > d->now) {
+        d->now = now;
+    }
+}
+
 int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, size_t length)
 {
     int ret = check_running(d);
@@ -648,7 +656,7 @@ int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, s
     if (ret != 0) {
         return ret;
     }
-    d->now = now;
+    advance(d, now);
     if (length == 0) {
         return 0; /* an empty datagram carries no record */
     }
@@ -666,12 +674,12 @@ int torpor_dtls_elapse(torpor_dtls *d, uint64_t now)
     if (ret != 0) {
         return ret;
     }
-    d->now = now;
-    if (d->state == TORPOR_DTLS_HANDSHAKE && now - d->started >= d->patience) {
+    advance(d, now);
+    if (d->state == TORPOR_DTLS_HANDSHAKE && d->now - d->started >= d->patience) {
         fail(d, TORPOR_DTLS_FAILURE_TIMEOUT, 0);
         return MBEDTLS_ERR_SSL_TIMEOUT;
     }
-    return now >= d->timer_final ? step(d) : 0;
+    return d->now >= d->timer_final ? step(d) : 0;
 }
 
 uint64_t torpor_dtls_deadline(const torpor_dtls *d)

@@ -22,8 +22,9 @@
  * datagram, in the library's own output buffer, and makes the next one only when that is taken: no queue, no copy.
  *
  * Return values: 0 or a length; or a negative number: TORPOR_DTLS_ERR_*, an mbedTLS error or a PSA status. Times named
- * `now` are milliseconds from any origin that never steps back; `unix_time` is seconds since 1970, or 0 where there is
- * no trusted clock. Pointers are borrowed for the call only. One association is used from one thread at a time.
+ * `now` are milliseconds from any origin; one that steps back counts as no time passed. `unix_time` is seconds since
+ * 1970, or 0 where there is no trusted clock. Pointers are borrowed for the call only. One association is used from one
+ * thread at a time.
  */
 #ifndef TORPOR_DTLS_H
 #define TORPOR_DTLS_H

@@ -404,6 +404,13 @@ static void put_signature(writer *w, int bits, const uint8_t *signature, size_t 
     put_header(w, written(w) - before, SEQUENCE);
 }
 
+/* Whether two ranges of memory share a byte. As numbers: pointers into different objects have no order in C. */
+static int overlaps(const uint8_t *one, size_t one_length, const uint8_t *other, size_t other_length)
+{
+    uintptr_t a = (uintptr_t) one, b = (uintptr_t) other;
+    return one_length > 0 && other_length > 0 && (a <= b ? b - a < one_length : a - b < other_length);
+}
+
 int torpor_csr(uint32_t key, const uint8_t *subject, size_t subject_length, const uint8_t *attributes,
                size_t attributes_length, uint8_t *out, size_t size, size_t *length)
 {
@@ -417,6 +424,9 @@ int torpor_csr(uint32_t key, const uint8_t *subject, size_t subject_length, cons
     int bits, ret;
 
     *length = 0;
+    if (overlaps(out, size, subject, subject_length) || overlaps(out, size, attributes, attributes_length)) {
+        return PSA_ERROR_INVALID_ARGUMENT;
+    }
     bits = key_bits(key);
     if (bits < 0) {
         return bits;

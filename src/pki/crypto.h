@@ -115,6 +115,7 @@ int torpor_unseal(uint32_t key, const uint8_t *associated, size_t associated_len
  *   subject     a Name in DER, whole: as it stands in the certificate that it is taken from
  *   attributes  the Attribute values of the [0] SET in DER, one after the other, in DER's order; may be empty
  * The DER goes to the start of `out`. MBEDTLS_ERR_ASN1_BUF_TOO_SMALL (-0x6C) where it does not fit.
+ * PSA_ERROR_INVALID_ARGUMENT (-135) where `out` shares bytes with `subject` or `attributes`.
  */
 int torpor_csr(uint32_t key, const uint8_t *subject, size_t subject_length, const uint8_t *attributes,
                size_t attributes_length, uint8_t *out, size_t size, size_t *length);

@@ -19,7 +19,7 @@ import { type Peer, type Responder, startOpenssl } from "../support/peers.js";
 import { caCertificates } from "../vectors/rfc9148.js";
 
 /** Where the retained memory has what the table knows of its slots; before that wakes are counted and times noted. */
-const RETAINED_FROM = 32 + 36;
+const RETAINED_FROM = 160 + 36;
 
 /** A device's memory, file by file; of the retained memory the sessions. */
 function memoryOf(state: string): Record<string, string> {

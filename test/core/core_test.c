@@ -233,6 +233,13 @@ static void test_keys(void)
             free(exact);
         }
         CHECK(torpor_csr(key, SUBJECT, sizeof(SUBJECT), NULL, 0, request, sizeof(request), &length) == 0);
+        /* `out` over what goes in: refused wherever they share a byte, and nothing is written. */
+        memcpy(request, SUBJECT, sizeof(SUBJECT));
+        CHECK(torpor_csr(key, request, sizeof(SUBJECT), NULL, 0, request, sizeof(request), &length) == -135);
+        CHECK(torpor_csr(key, request, sizeof(SUBJECT), NULL, 0, request + sizeof(SUBJECT) - 1, 300, &length) == -135);
+        CHECK(torpor_csr(key, SUBJECT, sizeof(SUBJECT), request + 300, 12, request, 301, &length) == -135);
+        CHECK(length == 0 && memcmp(request, SUBJECT, sizeof(SUBJECT)) == 0);
+        CHECK(torpor_csr(key, request, sizeof(SUBJECT), NULL, 0, request + sizeof(SUBJECT), 400, &length) == 0);
         CHECK(torpor_key_destroy(key) == 0 && torpor_key_destroy(key) == 0 && torpor_key_check(key) != 0);
     }
     CHECK(torpor_key_generate(1, 256, &key) != 0 && key == 0);

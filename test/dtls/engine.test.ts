@@ -371,6 +371,25 @@ describe("the DTLS engine", () => {
     assert.match(client.failure.message, /60 s/);
   });
 
+  it("takes a clock that steps back, before the start too, for one that stands still", () => {
+    const client = newClient((engine) => engine.timers(9000, 60000));
+    const server = newServer();
+    client.start(1000, now());
+    assert.ok(client.take(buffer) > 0);
+    for (const time of [0, 999]) {
+      client.elapse(time);
+      assert.deepEqual([client.state, client.take(buffer), client.deadline], [EngineState.HANDSHAKE, 0, 10000]);
+    }
+    client.elapse(10000);
+    assert.ok(client.take(buffer) > 0);
+    assert.equal(client.deadline, 28000);
+    const association = keep(server.accept(10000, now(), PEER));
+    client.receive(3, new Uint8Array(20));
+    client.elapse(28000);
+    carry(client, association, 5);
+    assert.equal(client.state, EngineState.OPEN);
+  });
+
   it("takes a datagram that comes when the timer is over already, before the host has said so", () => {
     const client = newClient((engine) => engine.timers(1000, 60000));
     const association = keep(newServer().accept(0, now(), PEER));
@@ -519,6 +538,13 @@ describe("the DTLS engine", () => {
     assert.throws(() => Engine.prototype.take.call({} as Engine, buffer), TypeError);
     assert.throws(() => keep(new Engine()).receive(-1, buffer), TypeError);
     assert.throws(() => keep(new Engine()).receive(0, "text" as unknown as Uint8Array), TypeError);
+    const detached = new Uint8Array(32);
+    structuredClone(detached.buffer, { transfer: [detached.buffer] });
+    for (const gone of [detached, detached.buffer as unknown as Uint8Array]) {
+      assert.throws(() => keep(new Engine()).receive(0, gone), TypeError);
+      assert.throws(() => keep(new Engine()).take(gone), TypeError);
+      assert.throws(() => sha256(gone), TypeError);
+    }
     assert.throws(() => keep(new Engine()).serverName("a\0b"), TypeError);
     assert.throws(() => keep(new Engine()).serverName("x".repeat(300)), TypeError);
   });

@@ -10,6 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import type { WakeLine } from "../../hosts/node/result.js";
+import { slotsNotice } from "../../hosts/node/simulator.js";
 
 export type { WakeLine } from "../../hosts/node/result.js";
 
@@ -40,9 +41,10 @@ export function run(
   });
 }
 
-/** One wake of the device. The compiled program runs: test.mjs has built it. */
-export function torpor(...args: readonly string[]): Promise<Finished> {
-  return run(process.execPath, [join(checkout(), "build", "hosts", "node", "torpor.js"), ...args]);
+/** One wake of the device. The compiled program runs: test.mjs has built it. Without the notice on 64-bit slots. */
+export async function torpor(...args: readonly string[]): Promise<Finished> {
+  const finished = await run(process.execPath, [join(checkout(), "build", "hosts", "node", "torpor.js"), ...args]);
+  return { ...finished, stderr: finished.stderr.replace(`${slotsNotice()}\n`, "") };
 }
 
 /** One wake that must succeed: its line of JSON. */
