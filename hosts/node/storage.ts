@@ -181,6 +181,14 @@ export class DeviceState {
     makeFolder(folder);
   }
 
+  /** The device in a folder that must be there already: to look at, not to wake. @throws StorageError */
+  static existing(folder: string): DeviceState {
+    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      throw new StorageError(`no device in ${folder}: there is no such folder`);
+    }
+    return new DeviceState(folder);
+  }
+
   /**
    * Takes the folder for this process until it ends: two wakes at once would each change half of the identity. The file
    * "lock" holds the number of the process that has it; one that has died gives way.
@@ -253,6 +261,14 @@ export class DeviceState {
       bytes: all.subarray(HOST_BYTES),
       commit: () => replaceFile(this.#retained, all),
     };
+  }
+
+  /** What is in the retained memory for the session table; undefined where there is nothing yet. @throws StorageError */
+  peek(): Uint8Array | undefined {
+    const stored = readIfThere(this.#retained);
+    return stored !== undefined && stored.length > HOST_BYTES
+      ? Uint8Array.from(stored.subarray(HOST_BYTES))
+      : undefined;
   }
 
   /** Counts this wake in the retained memory and gives its number, from 1 after power-on. @throws StorageError */

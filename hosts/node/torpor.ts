@@ -22,6 +22,7 @@ import { clock, timer, UDP } from "./io.js";
 import { checkout, dtlsHeap, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
 import { jsonOf, textOf, type WakeResult } from "./result.js";
+import { readSessions, sessionsText } from "./sessions.js";
 import { simulate, slotsNotice } from "./simulator.js";
 import { DeviceState, MemoryState } from "./storage.js";
 
@@ -147,7 +148,14 @@ function blockSizeOf(text: string | undefined, mtu: number): BlockSize {
   return size as BlockSize;
 }
 
-function parseCommandLine(argv: readonly string[]): Arguments | "help" | "version" {
+/** `torpor sessions`: the table of the device in the folder `list`. */
+interface Listing {
+  readonly list: string;
+  readonly ttl: number;
+  readonly json: boolean;
+}
+
+function parseCommandLine(argv: readonly string[]): Arguments | Listing | "help" | "version" {
   let parsed: ReturnType<typeof parse>;
   try {
     parsed = parse(argv);
@@ -165,8 +173,15 @@ function parseCommandLine(argv: readonly string[]): Arguments | "help" | "versio
   if (operation === undefined || more.length > 0) {
     throw new UsageError(`expected one operation, got ${positionals.length}: one of ${OPERATIONS.join(", ")}`);
   }
-  if (!OPERATIONS.includes(operation)) {
-    throw new UsageError(`"${operation}" is no operation: one of ${OPERATIONS.join(", ")}`);
+  if (!OPERATIONS.includes(operation) && operation !== "sessions") {
+    throw new UsageError(`"${operation}" is no operation: one of ${OPERATIONS.join(", ")}, sessions`);
+  }
+  if (operation === "sessions") {
+    if (values.state === undefined) {
+      throw new UsageError("sessions needs --state DIR: the device whose table is to be shown");
+    }
+    const ttl = wholeNumberOf("ttl", values.ttl, 0, 31536000) ?? 86400;
+    return { list: values.state, ttl, json: values.json ?? false };
   }
   if (values.server === undefined) {
     throw new UsageError("--server is missing: coaps://HOST[:PORT][/LABEL]");
@@ -341,6 +356,11 @@ async function run(argv: readonly string[]): Promise<void> {
   if (parsed === "version") {
     const { version } = JSON.parse(readFileSync(join(checkout(), "package.json"), "utf8")) as { version: string };
     process.stdout.write(`torpor ${version} (${libraryVersion()})\n`);
+    return;
+  }
+  if ("list" in parsed) {
+    const sessions = readSessions(parsed.list, parsed.ttl);
+    process.stdout.write(`${parsed.json ? JSON.stringify({ sessions }) : sessionsText(sessions)}\n`);
     return;
   }
   const { options, host, heap, dtlsHeap, census, trust, certificate, key, state: folder, out, json, debug } = parsed;

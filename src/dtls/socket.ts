@@ -360,7 +360,13 @@ export class DTLSSocket implements MessageSocket {
    */
   private usable(): StoredSession | undefined {
     const { sessions, secure } = this.#options;
-    const stored = this.#way === "none" ? undefined : sessions?.get(this.#peer);
+    let stored: StoredSession | undefined;
+    try {
+      stored = this.#way === "none" ? undefined : sessions?.get(this.#peer);
+    } catch (error) {
+      // It may have to note the time, or wipe what has expired. A full handshake needs no table.
+      this.note(`the session table cannot be used: ${(error as Error).message}`);
+    }
     if (stored === undefined) {
       return undefined;
     }

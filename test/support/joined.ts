@@ -12,14 +12,21 @@
 import { EngineState } from "../../src/dtls/engine.js";
 import { Traffic } from "../../src/dtls/socket.js";
 import type { Clock, Datagram, SocketCallbacks, TimerId, UDP, UDPConstructor } from "../../src/io.js";
-import type { ServerAssociation, ServerEngine } from "../../tools/est-server/engine.js";
+import { CONNECTION_ID_BYTES, type ServerAssociation, type ServerEngine } from "../../tools/est-server/engine.js";
 import { FakeTime } from "./fake-time.js";
 
 /** Where the server is, unless told. */
 export const SERVER = { address: "192.0.2.1", port: 5684 } as const;
 
 /** Content types of records (RFC 6347 section 4.1). */
-export const ContentType = { CHANGE_CIPHER_SPEC: 20, ALERT: 21, HANDSHAKE: 22, APPLICATION_DATA: 23 } as const;
+export const ContentType = {
+  CHANGE_CIPHER_SPEC: 20,
+  ALERT: 21,
+  HANDSHAKE: 22,
+  APPLICATION_DATA: 23,
+  /** RFC 9146 section 4 */
+  CONNECTION_ID: 25,
+} as const;
 
 /** A datagram on its way. */
 export interface Carried {
@@ -56,6 +63,9 @@ const BUFFER_BYTES = 4096;
 const CLIENT_HELLO = 1;
 const SERVER_HELLO = 2;
 
+/** Where a record with a connection ID has it (RFC 9146 section 4). */
+const CONNECTION_ID_AT = 11;
+
 function handshakeType(datagram: Uint8Array): number | undefined {
   const plain = datagram[0] === ContentType.HANDSHAKE && datagram[3] === 0 && datagram[4] === 0;
   return plain ? datagram[13] : undefined;
@@ -86,7 +96,8 @@ function chance(seed: number): () => number {
 interface Association {
   readonly engine: ServerAssociation;
   readonly random: string;
-  readonly client: FakeUDP;
+  /** Where it was last. */
+  client: FakeUDP;
   timer: TimerId | undefined;
 }
 
@@ -118,7 +129,7 @@ export class JoinedNetwork {
   constructionError: Error | undefined;
   writeError: (index: number) => Error | undefined = () => undefined;
   /** Is called for every message that the server reads; what it returns is the reply. An echo unless told. */
-  onMessage: (message: Uint8Array) => Uint8Array | undefined = (message) => message;
+  onMessage: (message: Uint8Array, engine: ServerAssociation) => Uint8Array | undefined = (message) => message;
 
   /** What became of the server's associations. */
   readonly ended = { closed: 0, failed: 0 };
@@ -156,6 +167,11 @@ export class JoinedNetwork {
   serve(server: ServerEngine | undefined): void {
     this.#endAll();
     this.#server = server;
+  }
+
+  /** The server loses all associations without a word; its sessions stay. */
+  forget(): void {
+    this.#endAll();
   }
 
   /** The server's end of the association made last. */
@@ -250,14 +266,29 @@ export class JoinedNetwork {
       }
       return;
     }
-    const known = this.#associations.get(client);
+    const known = this.#byConnectionId(datagram) ?? this.#associations.get(client);
     const random = clientRandom(datagram);
     if (random !== undefined && known?.random !== random) {
       this.#greet(client, random, datagram);
     } else if (known !== undefined && (random === undefined || known.engine.state === EngineState.HANDSHAKE)) {
+      const before = known.engine.highest;
       known.engine.receive(this.time.now, datagram);
+      // RFC 9146 section 6: its new address is that of the newest authentic record.
+      if (known.client !== client && known.engine.highest > before) {
+        this.#associations.delete(known.client);
+        known.client = client;
+        this.#associations.set(client, known);
+      }
       this.#settle(known);
     }
+  }
+
+  #byConnectionId(datagram: Uint8Array): Association | undefined {
+    if (datagram[0] !== ContentType.CONNECTION_ID) {
+      return undefined;
+    }
+    const id = datagram.subarray(CONNECTION_ID_AT, CONNECTION_ID_AT + CONNECTION_ID_BYTES).toString();
+    return [...this.#associations.values()].find(({ engine }) => engine.connectionId?.toString() === id);
   }
 
   /** A ClientHello of nobody known: it makes an association if its cookie is right. */
@@ -277,24 +308,24 @@ export class JoinedNetwork {
       return;
     }
     this.#end(this.#associations.get(client));
-    const association = { engine, random, client, timer: undefined };
+    const association: Association = { engine, random, client, timer: undefined };
     this.#associations.set(client, association);
     this.#settle(association);
   }
 
   #settle(association: Association): void {
-    const { engine, client } = association;
+    const { engine } = association;
     if (!this.#flush(association)) {
       return;
     }
     for (let length = engine.read(this.#buffer); length > 0; length = engine.read(this.#buffer)) {
-      const reply = this.onMessage(this.#buffer.slice(0, length));
+      const reply = this.onMessage(this.#buffer.slice(0, length), engine);
       if (!this.#flush(association)) {
         return;
       }
       if (reply !== undefined) {
         engine.write(reply);
-        this.#sendTo(client, this.#take(engine)!);
+        this.#sendTo(association.client, this.#take(engine)!);
       }
     }
     if (engine.state === EngineState.CLOSED || engine.state === EngineState.FAILED) {
