@@ -38,11 +38,11 @@ const blind: Sealer = {
 
 function list(bytes: Uint8Array, where: ListedSession["in"], ttl: number): ListedSession[] {
   const geometry = SessionTable.geometryOf(bytes);
-  if (geometry === undefined) {
+  const length = SessionTable.byteLength(geometry);
+  if (geometry === undefined || bytes.length < length) {
     return [];
   }
   const now = Date.now();
-  const length = SessionTable.byteLength(geometry);
   const open = (seal?: Sealer): StoredSession[] => {
     // On a copy: opening wipes what is not sound.
     const copy = bytes.slice(0, length);

@@ -99,6 +99,8 @@ int host_open(const char *state, const char *arguments)
     strcpy(state_folder, state);
     strcpy(argument_folder, arguments);
     if (state[0] != '\0') {
+        snprintf(keys, sizeof(keys), "%s/flash", state);
+        (void) mkdir(keys, 0700); /* the key storage makes its own folder alone */
         snprintf(keys, sizeof(keys), "%s/flash/keys", state);
         if (torpor_its_open(keys) != 0) {
             fputs("simulator: the path of the state is too long\n", stderr);

@@ -237,34 +237,47 @@ int torpor_key_destroy(uint32_t key)
 
 /* ---- sealing ---- */
 
+/* Whether two ranges of memory share a byte. As numbers: pointers into different objects have no order in C. */
+static int overlaps(const uint8_t *one, size_t one_length, const uint8_t *other, size_t other_length)
+{
+    uintptr_t a = (uintptr_t) one, b = (uintptr_t) other;
+    return one_length > 0 && other_length > 0 && (a <= b ? b - a < one_length : a - b < other_length);
+}
+
 #define SEAL_NONCE_BYTES 12
+
+static int make_seal_key(uint32_t id)
+{
+    psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
+    psa_key_id_t made;
+
+    psa_set_key_type(&attributes, PSA_KEY_TYPE_AES);
+    psa_set_key_bits(&attributes, 128);
+    psa_set_key_algorithm(&attributes, PSA_ALG_GCM);
+    psa_set_key_usage_flags(&attributes, PSA_KEY_USAGE_ENCRYPT | PSA_KEY_USAGE_DECRYPT);
+    psa_set_key_id(&attributes, id);
+    psa_set_key_lifetime(&attributes, PSA_KEY_LIFETIME_PERSISTENT);
+    return psa_generate_key(&attributes, &made);
+}
 
 int torpor_seal_key(uint32_t *key)
 {
-    psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
-    psa_status_t status = psa_get_key_attributes(TORPOR_SEAL_KEY, &attributes);
+    int ret = 0;
 
     *key = 0;
-    if (status != PSA_SUCCESS) {
-        (void) psa_destroy_key(TORPOR_SEAL_KEY); /* one that is corrupt; where there is none it does nothing */
-        attributes = psa_key_attributes_init();
-        psa_set_key_type(&attributes, PSA_KEY_TYPE_AES);
-        psa_set_key_bits(&attributes, 128);
-        psa_set_key_algorithm(&attributes, PSA_ALG_GCM);
-        psa_set_key_usage_flags(&attributes, PSA_KEY_USAGE_ENCRYPT | PSA_KEY_USAGE_DECRYPT);
-        psa_set_key_id(&attributes, TORPOR_SEAL_KEY);
-        psa_set_key_lifetime(&attributes, PSA_KEY_LIFETIME_PERSISTENT);
-        status = psa_generate_key(&attributes, key);
-    } else {
-        *key = TORPOR_SEAL_KEY;
+    for (uint32_t id = TORPOR_SEAL_KEY_FIRST; id <= TORPOR_SEAL_KEY_LAST; id++) {
+        psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
+        ret = psa_get_key_attributes(id, &attributes);
+        psa_reset_key_attributes(&attributes);
+        if (ret == PSA_ERROR_INVALID_HANDLE || ret == PSA_ERROR_DOES_NOT_EXIST) {
+            ret = make_seal_key(id);
+        }
+        if (ret == 0) {
+            *key = id;
+            return 0;
+        }
     }
-    psa_reset_key_attributes(&attributes);
-    return status;
-}
-
-static int overlap(const uint8_t *a, size_t a_length, const uint8_t *b, size_t b_length)
-{
-    return (uintptr_t) a < (uintptr_t) b + b_length && (uintptr_t) b < (uintptr_t) a + a_length;
+    return ret;
 }
 
 int torpor_seal(uint32_t key, const uint8_t *associated, size_t associated_length, const uint8_t *in, size_t length,
@@ -276,7 +289,7 @@ int torpor_seal(uint32_t key, const uint8_t *associated, size_t associated_lengt
     if (size < TORPOR_SEAL_BYTES || size - TORPOR_SEAL_BYTES < length) {
         return PSA_ERROR_BUFFER_TOO_SMALL;
     }
-    if (overlap(in, length, out, size) || overlap(associated, associated_length, out, size)) {
+    if (overlaps(in, length, out, size) || overlaps(associated, associated_length, out, size)) {
         return PSA_ERROR_INVALID_ARGUMENT;
     }
     ret = psa_generate_random(out, SEAL_NONCE_BYTES);
@@ -299,7 +312,7 @@ int torpor_unseal(uint32_t key, const uint8_t *associated, size_t associated_len
     if (size < length - TORPOR_SEAL_BYTES) {
         return PSA_ERROR_BUFFER_TOO_SMALL;
     }
-    if (overlap(in, length, out, size) || overlap(associated, associated_length, out, size)) {
+    if (overlaps(in, length, out, size) || overlaps(associated, associated_length, out, size)) {
         return PSA_ERROR_INVALID_ARGUMENT;
     }
     ret = psa_aead_decrypt(key, PSA_ALG_GCM, in, SEAL_NONCE_BYTES, associated, associated_length,
@@ -402,13 +415,6 @@ static void put_signature(writer *w, int bits, const uint8_t *signature, size_t 
         put_oid(w, OID_ECDSA_SHA256, sizeof(OID_ECDSA_SHA256));
     }
     put_header(w, written(w) - before, SEQUENCE);
-}
-
-/* Whether two ranges of memory share a byte. As numbers: pointers into different objects have no order in C. */
-static int overlaps(const uint8_t *one, size_t one_length, const uint8_t *other, size_t other_length)
-{
-    uintptr_t a = (uintptr_t) one, b = (uintptr_t) other;
-    return one_length > 0 && other_length > 0 && (a <= b ? b - a < one_length : a - b < other_length);
 }
 
 int torpor_csr(uint32_t key, const uint8_t *subject, size_t subject_length, const uint8_t *attributes,

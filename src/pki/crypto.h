@@ -83,14 +83,16 @@ int torpor_key_destroy(uint32_t key);
 
 /* ---- sealing: AES-128-GCM with a key of this device, for what lies in storage ---- */
 
-/* The number of the sealing key, outside the range of the device's keys. */
-#define TORPOR_SEAL_KEY 0x00545100u
+/* The numbers that the sealing key may have, outside the range of the device's keys. */
+#define TORPOR_SEAL_KEY_FIRST 0x00545100u
+#define TORPOR_SEAL_KEY_LAST 0x00545107u
 /* A sealed text is longer by this: a random nonce of 12 bytes before, the tag of 16 bytes behind. */
 #define TORPOR_SEAL_BYTES 28
 
 /*
  * The number of the device's sealing key, made at the first call and stored as PSA stores keys: in the device's secure
- * storage where there is one. A stored key that cannot be read gives way to a new one, which opens nothing sealed before.
+ * storage where there is one. A stored key that cannot be read is passed over, for PSA may not even be able to erase it;
+ * the new one opens nothing that was sealed before.
  */
 int torpor_seal_key(uint32_t *key);
 

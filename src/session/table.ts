@@ -250,12 +250,10 @@ export class SessionTable {
     return STATES + STATE_BYTES * slots;
   }
 
-  /** The geometry of the table that `bytes` begin with; undefined where they are none of this layout. */
+  /** The geometry of the table whose header `bytes` begin with; undefined where it is none of this layout. */
   static geometryOf(bytes: Uint8Array): Required<SessionTableGeometry> | undefined {
     if (bytes.length < STATES || readUint(bytes, 0, 4) !== MAGIC || bytes[VERSION] !== LAYOUT_VERSION) return undefined;
-    const slots = readUint(bytes, SLOTS, 2);
-    const slotBytes = readUint(bytes, SLOT_BYTES, 2);
-    return bytes.length >= SessionTable.byteLength({ slots, slotBytes }) ? { slots, slotBytes } : undefined;
+    return { slots: readUint(bytes, SLOTS, 2), slotBytes: readUint(bytes, SLOT_BYTES, 2) };
   }
 
   /**
