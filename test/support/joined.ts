@@ -82,7 +82,7 @@ export function plainAlert(description: number): Uint8Array {
 }
 
 /** Numbers of 0 to 1 that look like chance (mulberry32). */
-function chance(seed: number): () => number {
+export function chance(seed: number): () => number {
   let state = seed;
   return () => {
     state = (state + 0x6d2b79f5) | 0;
@@ -179,6 +179,15 @@ export class JoinedNetwork {
     return [...this.#associations.values()].at(-1)?.engine;
   }
 
+  /** The server sends a message to the client of `engine`, where it is now; without effect once that has ended. */
+  send(engine: ServerAssociation, message: Uint8Array): void {
+    const association = [...this.#associations.values()].find((candidate) => candidate.engine === engine);
+    if (association !== undefined && engine.state === EngineState.OPEN) {
+      engine.write(message);
+      this.#flush(association);
+    }
+  }
+
   /** A message as the datagram by which the server would send it now. */
   protect(message: Uint8Array): Uint8Array {
     const engine = this.association!;
@@ -214,7 +223,7 @@ export class JoinedNetwork {
   // ---- what the client's UDP does ----
 
   /** The client sends. */
-  send(client: FakeUDP, bytes: Uint8Array, address: string, port: number): void {
+  receive(client: FakeUDP, bytes: Uint8Array, address: string, port: number): void {
     const error = this.writeError(this.writes++);
     if (error !== undefined) {
       throw error;
@@ -420,7 +429,7 @@ class FakeUDP implements UDP {
     if (!this.#network.open.has(this)) {
       throw new Error("the UDP socket is closed");
     }
-    this.#network.send(this, datagram.slice(), address, port);
+    this.#network.receive(this, datagram.slice(), address, port);
   }
 
   read(): Datagram | undefined {
