@@ -178,6 +178,124 @@ static void test_damaged_sessions(void)
     torpor_dtls_server_release(s);
 }
 
+/* Saves a whole association and goes on with it; the server's end stays. */
+static void test_contexts(void)
+{
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *client = new_client(0), *server;
+    uint8_t context[600], message[8] = "context", answer[8], cid[4], unique[2][12], old[2048];
+    size_t length, asked;
+    int taken;
+
+    CHECK(torpor_dtls_offer_connection_id(client, 9) == TORPOR_DTLS_ERR_FORMAT);
+    CHECK(torpor_dtls_offer_connection_id(client, 0) == 0);
+    CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+    CHECK(torpor_dtls_context(client, NULL, 0, &length) == TORPOR_DTLS_ERR_STATE && length == 0);
+    CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+    carry(client, server, 1, 0);
+    CHECK(torpor_dtls_has_connection_id(client) && torpor_dtls_server_connection_id(server, cid) == 0);
+    CHECK(torpor_dtls_unique(client, unique[0]) == 0);
+
+    for (uint64_t wake = 1; wake <= 20; wake++) {
+        uint64_t before;
+        CHECK(torpor_dtls_context(client, NULL, 0, &asked) == 0);
+        CHECK(torpor_dtls_context(client, context, asked - 1, &length) == TORPOR_DTLS_ERR_SIZE && length == asked);
+        CHECK(torpor_dtls_context(client, context, 5, &length) == TORPOR_DTLS_ERR_SIZE && length == asked);
+        CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN);
+        CHECK(torpor_dtls_context(client, context, sizeof(context), &length) == 0 && length == asked);
+        CHECK(torpor_dtls_state(client) == TORPOR_DTLS_CLOSED);
+        CHECK(torpor_dtls_write(client, message, sizeof(message)) == TORPOR_DTLS_ERR_STATE);
+        torpor_dtls_free(client);
+
+        CHECK(torpor_dtls_new(&client) == 0); /* neither trust anchors nor identity */
+        CHECK(torpor_dtls_restore(client, wake, TIME, context, length) == 0);
+        CHECK(torpor_dtls_restore(client, wake, TIME, context, length) == TORPOR_DTLS_ERR_STATE);
+        CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_pending(client) == 0);
+        CHECK(torpor_dtls_unique(client, unique[1]) == 0 && memcmp(unique[0], unique[1], 12) == 0);
+        before = torpor_dtls_highest(server);
+        CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+        taken = torpor_dtls_take(client, old, sizeof(old));
+        CHECK(taken == (int) (sizeof(message) + torpor_dtls_overhead(client)));
+        CHECK(old[0] == 25 && memcmp(old + 11, cid, sizeof(cid)) == 0);
+        CHECK(torpor_dtls_receive(server, wake, old, (size_t) taken) == 0);
+        CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(answer));
+        CHECK(torpor_dtls_highest(server) == before + 1);
+        /* The same record again is no message. */
+        CHECK(torpor_dtls_receive(server, wake, old, (size_t) taken) == 0 && torpor_dtls_readable(server) == 0);
+        CHECK(torpor_dtls_write(server, message, sizeof(message)) == 0);
+        carry(client, server, wake, 0);
+        CHECK(torpor_dtls_read(client, answer, sizeof(answer)) == sizeof(answer));
+    }
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/* A damaged context may load or not; whatever comes of it stays within its bytes. */
+static void test_damaged_contexts(void)
+{
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *client = new_client(1), *server;
+    uint8_t context[1500], saved[1500], message[100] = {1};
+    size_t length;
+
+    CHECK(torpor_dtls_offer_connection_id(client, 8) == 0);
+    CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+    CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+    carry(client, server, 1, 0);
+    CHECK(torpor_dtls_context(client, context, sizeof(context), &length) == 0);
+    for (int i = 0; i < rounds * 20; i++) {
+        torpor_dtls *d;
+        size_t cut = i % 2 ? length : next_random() % length;
+        uint8_t *exact = malloc(cut == 0 ? 1 : cut);
+        torpor_dtls_session_info info;
+        CHECK(exact != NULL && torpor_dtls_new(&d) == 0);
+        memcpy(exact, context, cut);
+        if (i % 2) {
+            exact[next_random() % cut] ^= (uint8_t) (1u << next_random() % 8);
+        }
+        if (torpor_dtls_restore(d, 0, TIME, exact, cut) == 0) {
+            CHECK(torpor_dtls_session(d, NULL, 0, &cut, &info) == 0);
+            CHECK(torpor_dtls_drop_ticket(d) == 0 && torpor_dtls_drop_ticket(d) == 0);
+            if (torpor_dtls_write(d, message, sizeof(message)) == 0) {
+                carry(d, server, 2, 0);
+            }
+            (void) torpor_dtls_context(d, saved, sizeof(saved), &cut);
+        } else {
+            CHECK(torpor_dtls_state(d) == TORPOR_DTLS_FAILED);
+            CHECK(torpor_dtls_session(d, NULL, 0, &cut, &info) == TORPOR_DTLS_ERR_STATE);
+            CHECK(torpor_dtls_start(d, 0, TIME, NULL, 0) == TORPOR_DTLS_ERR_STATE);
+        }
+        free(exact);
+        torpor_dtls_free(d);
+    }
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+static void test_sealing(void)
+{
+    uint32_t key, again;
+    uint8_t plain[40] = "secret", sealed[40 + TORPOR_SEAL_BYTES], out[40];
+
+    CHECK(torpor_seal_key(&key) == 0 && torpor_seal_key(&again) == 0 && key == again);
+    CHECK(torpor_seal(key, (const uint8_t *) "slot", 4, plain, sizeof(plain), sealed, sizeof(sealed)) == 0);
+    CHECK(torpor_unseal(key, (const uint8_t *) "slot", 4, sealed, sizeof(sealed), out, sizeof(out)) == 0);
+    CHECK(memcmp(plain, out, sizeof(plain)) == 0);
+    CHECK(torpor_unseal(key, (const uint8_t *) "slit", 4, sealed, sizeof(sealed), out, sizeof(out)) != 0 && out[0] == 0);
+    for (size_t cut = 0; cut < sizeof(sealed); cut++) {
+        uint8_t *exact = malloc(cut == 0 ? 1 : cut);
+        CHECK(exact != NULL);
+        memcpy(exact, sealed, cut);
+        CHECK(torpor_unseal(key, NULL, 0, exact, cut, out, sizeof(out)) != 0);
+        free(exact);
+    }
+    CHECK(torpor_seal(key, NULL, 0, plain, sizeof(plain), sealed, sizeof(sealed) - 1) != 0);
+    CHECK(torpor_seal(key, NULL, 0, sealed, 10, sealed + 5, 40) != 0);
+    CHECK(torpor_seal(0x1234, NULL, 0, plain, sizeof(plain), sealed, sizeof(sealed)) != 0);
+}
+
 static void test_hostile_datagrams(void)
 {
     torpor_dtls_server *s = new_server();
@@ -321,6 +439,9 @@ int main(int argc, char **argv)
 
     test_connections();
     test_damaged_sessions();
+    test_contexts();
+    test_damaged_contexts();
+    test_sealing();
     test_hostile_datagrams();
     test_certificates();
     test_keys();
