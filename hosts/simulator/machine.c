@@ -303,9 +303,6 @@ static arena *fix_parts(txCreation *creation, machine_memory memory)
  */
 static void pin_chunks(txMachine *shared)
 {
-#if defined(mxNoChunks) && mxNoChunks
-    (void) shared; /* nothing moves */
-#else
     for (txBlock *block = shared->firstBlock; block != NULL; block = block->nextBlock) {
         txByte *chunk = (txByte *) (block + 1);
         while (chunk < block->current) {
@@ -314,7 +311,6 @@ static void pin_chunks(txMachine *shared)
             chunk = next;
         }
     }
-#endif
 }
 
 txMachine *machine_open(const char *module, machine_memory memory)
