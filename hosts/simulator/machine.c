@@ -77,7 +77,7 @@ void fxCreateMachinePlatform(txMachine *the)
 
 void fxDeleteMachinePlatform(txMachine *the)
 {
-    free(the->arena);
+    (void) the; /* slots and chunks are freed after this: machine_close frees what they lie in */
 }
 
 void fxQueuePromiseJobs(txMachine *the)
@@ -369,8 +369,11 @@ txMachine *machine_open(const char *module, machine_memory memory)
 
 void machine_close(txMachine *the)
 {
+    void *own = the->arena;
+
     running = NULL;
     fxDeleteMachine(the);
+    free(own);
     fxDeleteMachine(shared_machine);
 }
 
