@@ -32,7 +32,7 @@ await main(async () => {
   say(`torpor: ${calls} calls with the seed ${seed}`);
   const command = values.valgrind ? [...VALGRIND, parts.plain64] : [parts.sanitized];
   const started = Date.now();
-  const { status, stderr, line } = await fuzz({ seed, calls, command });
+  const { status, stderr, line } = await fuzz({ seed, calls, command, patience: values.valgrind ? 10000 : 500 });
   if (status !== 0 || line === undefined) {
     throw new SetupError(`ended with ${status}: ${line?.failure ?? ""}\n${stderr.slice(-6000)}`);
   }

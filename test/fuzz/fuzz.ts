@@ -15,6 +15,8 @@ import { run } from "../support/command.js";
 export interface FuzzRun {
   readonly seed: number;
   readonly calls: number;
+  /** Milliseconds that an association with the server may take; 500 unless told. */
+  readonly patience?: number;
   /** The simulator, and what it runs under. */
   readonly command: readonly string[];
 }
@@ -28,7 +30,7 @@ export interface FuzzResult {
     | undefined;
 }
 
-export async function fuzz({ seed, calls, command }: FuzzRun): Promise<FuzzResult> {
+export async function fuzz({ seed, calls, patience = 500, command }: FuzzRun): Promise<FuzzResult> {
   const folder = mkdtempSync(join(tmpdir(), "torpor-fuzz-"));
   const server = await startEstServer({ dir: join(folder, "est") });
   try {
@@ -39,7 +41,7 @@ export async function fuzz({ seed, calls, command }: FuzzRun): Promise<FuzzResul
     writeFileSync(join(args, "trust-0"), der("ca.pem", "CERTIFICATE"));
     writeFileSync(join(args, "certificate-0"), der("factory.pem", "CERTIFICATE"));
     writeFileSync(join(args, "key-0"), der("factory.key", "PRIVATE KEY", "EC PRIVATE KEY"));
-    writeFileSync(join(args, "options.json"), JSON.stringify({ seed, calls, port: server.port }));
+    writeFileSync(join(args, "options.json"), JSON.stringify({ seed, calls, patience, port: server.port }));
     const module = join(checkout(), "build", "test", "fuzz", "natives.js");
     const [program = "", ...before] = command;
     const rest = [module, "--arguments", args, "--state", join(folder, "device"), "--heap", "0"];

@@ -16,7 +16,8 @@ interface Options {
   readonly calls: number;
   /** The port of a server that speaks DTLS and knows the identity, on 127.0.0.1. */
   readonly port: number;
-  readonly certificates: number;
+  /** Milliseconds that a live association may take. */
+  readonly patience: number;
 }
 
 /** What natives.c installs: each function and each class by its name. */
@@ -202,6 +203,9 @@ function value(): unknown {
   }
 }
 
+/** What a native takes: it gets further with these, and meets lengths that do not fit. */
+const likely = (): unknown => random.pick<() => unknown>([bytes, bytes, bytes, number, () => random.pick(STRINGS)])();
+
 /** A call that may throw what it likes, so long as that is an error of JavaScript. */
 function attempt(native: Native, self: unknown, args: unknown[]): unknown {
   try {
@@ -331,8 +335,9 @@ function oneCall(): void {
     return;
   }
   const args: unknown[] = [];
+  const any = random.chance(2) ? value : likely;
   for (let count = random.below(6); count > 0; count--) {
-    args.push(value());
+    args.push(any());
   }
   attempt(native, selves(), args);
   checkGuards(name);
@@ -417,7 +422,7 @@ function live(done: (opened: boolean) => void): void {
     attempt(byName.xs_torpor_dtls_free!, association, []);
     done(opened);
   };
-  const timer = byName.xs_host_timer_set!(() => guard(end), 500, 0);
+  const timer = byName.xs_host_timer_set!(() => guard(end), options.patience, 0);
   flush();
 }
 
