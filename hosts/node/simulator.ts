@@ -61,7 +61,8 @@ export function slotsNotice(): string | undefined {
     : "torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's";
 }
 
-function program(build: Build): string {
+/** The file of a build. @throws TorporError where it was not made. */
+export function program(build: Build): string {
   const found = parts()[build];
   if (found === undefined) {
     throw new TorporError(`the simulator's ${build} build is not there: start it by npx torpor or npm run simulator`);

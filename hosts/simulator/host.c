@@ -761,12 +761,13 @@ void xs_host_retained(xsMachine *the)
     struct stat status;
     int fd;
     int length = xsToInteger(xsArg(0));
-    off_t whole = RETAINED_HOST_BYTES + (off_t) length;
+    off_t whole;
 
-    if (length < 1 || whole > RETAINED_BYTES_MAX) {
+    if (length < 1 || length > RETAINED_BYTES_MAX - RETAINED_HOST_BYTES) {
         xsRangeError("a session table of %d bytes does not fit the %d bytes of retained memory: take fewer or smaller slots",
                      length, RETAINED_BYTES_MAX - RETAINED_HOST_BYTES);
     }
+    whole = RETAINED_HOST_BYTES + length;
     if (bytes != NULL && length != mapped) {
         xsRangeError("the retained memory is in use with %d bytes", mapped);
     }

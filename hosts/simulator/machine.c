@@ -80,7 +80,7 @@ void fxCreateMachinePlatform(txMachine *the)
 
 void fxDeleteMachinePlatform(txMachine *the)
 {
-    free(the->arena);
+    (void) the; /* slots and chunks are freed after this: machine_close frees what they lie in */
 }
 
 void fxQueuePromiseJobs(txMachine *the)
@@ -306,9 +306,6 @@ static arena *fix_parts(txCreation *creation, machine_memory memory)
  */
 static void pin_chunks(txMachine *shared)
 {
-#if defined(mxNoChunks) && mxNoChunks
-    (void) shared; /* nothing moves */
-#else
     for (txBlock *block = shared->firstBlock; block != NULL; block = block->nextBlock) {
         txByte *chunk = (txByte *) (block + 1);
         while (chunk < block->current) {
@@ -317,7 +314,6 @@ static void pin_chunks(txMachine *shared)
             chunk = next;
         }
     }
-#endif
 }
 
 txMachine *machine_open(const char *module, machine_memory memory)
@@ -376,8 +372,11 @@ txMachine *machine_open(const char *module, machine_memory memory)
 
 void machine_close(txMachine *the)
 {
+    void *own = the->arena;
+
     running = NULL;
     fxDeleteMachine(the);
+    free(own);
     fxDeleteMachine(shared_machine);
 }
 

@@ -3,10 +3,12 @@
 import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
 import { randomFillSync } from "node:crypto";
-import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { checkout } from "../../hosts/node/native.js";
+import { type Build, program as builtProgram, slotsNotice } from "../../hosts/node/simulator.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { newFolder, torpor, type WakeLine, wakeLine } from "../support/command.js";
+import { type Finished, newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
 import { Relay } from "../support/relay.js";
 
 /** Bytes that a device gives XS: slots, chunks and stack together. */
@@ -140,5 +142,142 @@ describe("a device in the simulator", () => {
     const boot = await wakeLine("run", ...args, ...factory, "--handshake-timer", "0.3");
     assert.equal(boot.code, "2.04");
     assertFits(boot);
+  });
+
+  it("runs a first boot with the memory that the SDK gives an ESP32, each part by itself", async () => {
+    const { heap } = await wakeLine("run", ...args, ...factory, "--heap", "esp32");
+    assert.ok(
+      heap.xsPeak > 0 && heap.xsPeak <= 32768 + (2048 + 384) * 16 * (slotsNotice() ? 2 : 1),
+      JSON.stringify(heap),
+    );
+  });
+
+  it("shows where it failed, in which file and line, in its debug build", async () => {
+    const { status, stderr } = await torpor("sren", ...args, "--debug");
+    assert.equal(status, 1);
+    assert.match(stderr, /no identity[\s\S]* at [^\n]*wake\.js:\d+\)[\s\S]*torpor: no identity/);
+  });
+});
+
+describe("a program in the simulator", () => {
+  /** Runs `body` as the default export of a module; `torpor` is one of the builds. */
+  async function program(body: string, build: Build = "simulator", ...args: string[]): Promise<Finished> {
+    const module = join(newFolder(), "program.js");
+    writeFileSync(module, body);
+    const modules = join(checkout(), "build", "hosts", "simulator", "modules");
+    return run(builtProgram(build), [module, "--modules", modules, ...args]);
+  }
+
+  const FIGURES = /simulator: XS heap peak: slots [1-9]\d*, chunks [1-9]\d*, stack [1-9]\d* bytes; limit \d+\n$/;
+  const ENDS: [string, number, RegExp, string][] = [
+    ["memory that is full", 65, /memory full/, "const all = []; for (;;) all.push(new Uint8Array(100));"],
+    ["slots that are used up", 65, /memory full/, "let all; for (;;) all = { all };"],
+    ["a stack that overflows", 66, /stack overflow/, "(function deeper() { return 1 + deeper(); })();"],
+    ["an exception", 67, /unhandled exception: RangeError: boom/, "throw new RangeError('boom');"],
+    ["a rejection", 68, /unhandled rejection: RangeError: boom/, "Promise.reject(new RangeError('boom'));"],
+  ];
+
+  for (const [what, status, expected, statement] of ENDS) {
+    it(`ends with ${status} for ${what}, and prints its heap figures`, async () => {
+      const source = `import Timer from "timer";\nexport default () => Timer.set(() => { ${statement} });\n`;
+      const finished = await program(source);
+      assert.equal(finished.status, status, finished.stderr);
+      assert.match(finished.stderr, expected);
+      assert.match(finished.stderr, FIGURES);
+    });
+  }
+
+  it("has separate limits for chunks and slots with the SDK's ESP32 memory", async () => {
+    const fill = (bytes: number): string => `const b = new Uint8Array(${bytes}); Timer.set(() => trace(b.length), 0);`;
+    const source = (bytes: number): string => `import Timer from "timer";\nexport default () => { ${fill(bytes)} }\n`;
+    const fits = await program(source(30000), "simulator", "--heap", "esp32");
+    assert.deepEqual([fits.status, fits.stderr.slice(0, 5)], [1, "30000"], fits.stderr);
+    assert.equal((await program(source(33000), "simulator", "--heap", "esp32")).status, 65);
+    assert.equal((await program(source(33000), "simulator", "--heap", "65536")).status, 1);
+  });
+
+  it("shows file and line of what nobody caught in the debug build, and has no limit of memory there", async () => {
+    const source =
+      "function deeper() {\n  new Uint8Array(100000);\n  throw new RangeError('boom');\n}\nexport default () => {\n  deeper();\n  trace();\n};\n";
+    const { status, stderr } = await program(source, "debug");
+    assert.ok(status === 67 || status === 68, stderr);
+    assert.match(stderr, /RangeError: boom\n at deeper \([^)]*program\.js:3\)\n at default \([^)]*program\.js:6\)/);
+  });
+
+  it("keeps retained values over deep sleep and crashes, knows why it woke, and forgets them without power", async () => {
+    const state = join(newFolder(), "device");
+    const source = `import Sleep from "sleep";
+      export default () => {
+        const n = Sleep.getRetainedValue(31);
+        trace(Sleep.resetReason, " ", n, "\\n");
+        Sleep.setRetainedValue(31, n - 1);
+        if (n === -1) throw new Error("crash");
+        Sleep.deep(2500);
+      };\n`;
+    const seen: string[] = [];
+    for (let i = 0; i < 4; i++) {
+      const { stderr } = await program(source, "simulator", "--state", state);
+      seen.push(stderr.split("\n")[0]!);
+      assert.match(stderr, i === 1 ? /crash/ : /asleep for 2500 ms\n$/);
+    }
+    assert.deepEqual(seen, ["0 0", "4 -1", "2 -2", "4 -3"]);
+    rmSync(join(state, "retained.bin"));
+    assert.match((await program(source, "simulator", "--state", state)).stderr, /^0 0\n/);
+  });
+
+  it("has the device's modules: UDP, timers and storage in every format", async () => {
+    const source = `import Timer from "timer"; import UDP from "embedded:io/socket/udp"; import storage from "embedded:storage/key-value";
+      const fails = (body) => { try { body(); } catch (error) { return error.constructor.name; } };
+      export default () => {
+        const out = [];
+        for (const [format, value] of [["buffer", new Uint8Array(3)], ["string", "h\u00e9"], ["int8", -128], ["uint16", 65535], ["int32", -2147483648], ["uint32", 4294967295]]) {
+          const store = storage.open({ path: "app", format });
+          store.write(format, value);
+          const back = store.read(format);
+          out.push(format === "buffer" ? back.byteLength : back);
+          store.close();
+          out.push(fails(() => store.read(format)));
+        }
+        const reader = storage.open({ path: "app", mode: "r" });
+        out.push([...reader].length, fails(() => reader.write("x", new Uint8Array(1))), fails(() => reader.delete("x")));
+        out.push(fails(() => storage.open({ path: "app", format: "xyzzy" })), fails(() => storage.open({})));
+        const server = new UDP({ port: 47113, target: "t", onReadable(count) {
+          const datagram = this.read();
+          out.push(this.target, count, datagram.byteLength, datagram.address, this.read());
+          this.close(); this.close();
+          out.push(fails(() => this.write(new Uint8Array(1), "127.0.0.1", 9)));
+        } });
+        const client = new UDP({});
+        client.write(Uint8Array.of(1, 2, 3), "127.0.0.1", 47113);
+        client.close();
+        let ticks = 0;
+        Timer.repeat((id) => { if (++ticks === 3) Timer.schedule(id, 20); if (ticks === 4) { trace(JSON.stringify(out)); } }, 5);
+      };\n`;
+    const { stderr } = await program(source, "simulator", "--state", join(newFolder(), "device"));
+    const line = JSON.parse(stderr.split("\n")[0]!.replace(/simulator:.*/, ""));
+    const values = [3, "hé", -128, 65535, -2147483648, 4294967295].flatMap((value) => [value, "Error"]);
+    const rest = [6, "Error", "Error", "RangeError", "Error", "t", 1, 3, "127.0.0.1", null, "TypeError"];
+    assert.deepEqual(line, [...values, ...rest]);
+  });
+
+  it("takes no object of the host for a buffer, whatever length it is given", async () => {
+    const source = `import Timer from "timer"; import UDP from "embedded:io/socket/udp";
+      export default () => Timer.set(() => {
+        const objects = [new UDP({}), Timer.set(() => {}, 1000), new (Native("xs_torpor_dtls_destructor"))()];
+        for (const object of objects) {
+          Object.defineProperty(object, "byteLength", { value: 4096 });
+          for (const name of ["xs_torpor_random", "xs_torpor_key_public", "xs_host_answer"]) {
+            try { native(name).call(undefined, object, object); trace("taken by ", name); } catch (error) { trace(error.constructor.name, " "); }
+          }
+        }
+      });\n`;
+    assert.match((await program(source)).stderr, /^(TypeError ){9}simulator/);
+  });
+
+  it("tells how it is used where an argument is wrong", async () => {
+    for (const wrong of [["--heap", "12x"], ["--stack", "1"], ["--xyzzy", "1"], ["--heap"]]) {
+      const { status, stderr } = await program("export default () => {};\n", "simulator", ...wrong);
+      assert.deepEqual([status, stderr.startsWith("simulator MODULE")], [1, true], stderr);
+    }
   });
 });

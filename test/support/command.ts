@@ -47,6 +47,15 @@ export async function torpor(...args: readonly string[]): Promise<Finished> {
   return { ...finished, stderr: finished.stderr.replace(`${slotsNotice()}\n`, "") };
 }
 
+/** What runs before a program that valgrind looks at: any error, and any block that is lost, ends it with 99. */
+export const VALGRIND = [
+  "valgrind",
+  "-q",
+  "--error-exitcode=99",
+  "--leak-check=full",
+  "--errors-for-leak-kinds=definite",
+];
+
 /** One wake that must succeed: its line of JSON. */
 export async function wakeLine(...args: readonly string[]): Promise<WakeLine> {
   const { status, stdout, stderr } = await torpor(...args, "--json");

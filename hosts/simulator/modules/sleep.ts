@@ -15,24 +15,24 @@ export const ResetReason = Object.freeze({
   SREQ: 4,
 });
 
-export class Sleep {
+export const Sleep = Object.freeze({
   /** One of 32 signed integers of 32 bits; 0 after power-on. @throws RangeError where `index` is not 0 to 31. */
-  static getRetainedValue(index: number): number {
+  getRetainedValue(index: number): number {
     return native("xs_host_sleep_get").call(undefined, index);
-  }
+  },
 
-  static setRetainedValue(index: number, value: number): void {
+  setRetainedValue(index: number, value: number): void {
     native("xs_host_sleep_set").call(undefined, index, value);
-  }
+  },
 
   /** Ends this wake at once; whoever started the simulator reads on its standard error when to start it again. */
-  static deep(milliseconds: number): never {
+  deep(milliseconds: number): never {
     return native("xs_host_sleep_deep").call(undefined, milliseconds) as never;
-  }
+  },
 
-  static get resetReason(): number {
+  get resetReason(): number {
     return native("xs_host_sleep_reason").call(undefined);
-  }
-}
+  },
+});
 
 export default Sleep;

@@ -4,9 +4,9 @@
  *     import Time from "time";
  *     const started = Time.ticks;
  */
-export default class Time {
+export default Object.freeze({
   /** Milliseconds from any origin; another one in each wake. */
-  static get ticks(): number {
+  get ticks(): number {
     return native("xs_host_ticks").call(undefined);
-  }
-}
+  },
+});

@@ -9,23 +9,25 @@
 export type TimerId = object;
 type Callback = (id: TimerId) => void;
 
-export default class Timer {
+const Timer = Object.freeze({
   /** Calls back after `delay` milliseconds, then each `repeat` milliseconds, or once where that is 0. */
-  static set(callback: Callback, delay = 0, repeat = 0): TimerId {
+  set(callback: Callback, delay = 0, repeat = 0): TimerId {
     return native("xs_host_timer_set").call(undefined, callback, delay, repeat);
-  }
+  },
 
-  static repeat(callback: Callback, interval: number): TimerId {
+  repeat(callback: Callback, interval: number): TimerId {
     return native("xs_host_timer_set").call(undefined, callback, interval, interval);
-  }
+  },
 
   /** Another time for a timer that still runs. */
-  static schedule(id: TimerId, delay: number, repeat = 0): void {
+  schedule(id: TimerId, delay: number, repeat = 0): void {
     native("xs_host_timer_schedule").call(undefined, id, delay, repeat);
-  }
+  },
 
   /** Cancels; a timer that has fired already is ignored. */
-  static clear(id: unknown): void {
+  clear(id: unknown): void {
     native("xs_host_timer_clear").call(undefined, id);
-  }
-}
+  },
+});
+
+export default Timer;
