@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { newFolder, torpor, type WakeLine, wakeLine } from "../support/command.js";
+import { newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
 import { Relay } from "../support/relay.js";
 
 /** Bytes of XS (slots, chunks and stack together) and of mbedTLS that a wake may take, with slots of a device's size. */
@@ -143,5 +143,16 @@ describe("a device in the simulator", () => {
     const boot = await wakeLine("run", ...args, ...factory, "--handshake-timer", "0.3");
     assert.equal(boot.code, "2.04");
     assertFits(boot);
+  });
+
+  it("has its session table in retained memory: beside it, 4 slots of 512 bytes cost at most 256 bytes of heap, empty or full", async () => {
+    const { simulator } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8"));
+    const program = join(checkout(), "build", "test", "xs", "session-table.js");
+    const { stdout, stderr } = await run(simulator, [program, "--state", newFolder()]);
+    assert.match(stdout, /^\{/, stderr);
+    const { empty, full, length } = JSON.parse(stdout) as { empty: number; full: number; length: number };
+    assert.equal(length, 4);
+    assert.ok(empty > 0 && empty <= (256 * bits) / 32, `${empty} bytes`);
+    assert.ok(full <= (256 * bits) / 32, `${full} bytes`);
   });
 });

@@ -11,7 +11,17 @@ import { SessionTable } from "../../src/session/table.js";
 const inUse = (): number => native("xs_host_heap").call(undefined, 4) + native("xs_host_heap").call(undefined, 5);
 
 function open(): SessionTable {
-  return new SessionTable(retain(SessionTable.byteLength()).bytes, { clock });
+  // As src/enrollment/wake.ts does it.
+  return new SessionTable(retain(SessionTable.byteLength()).bytes, {
+    slots: 4,
+    slotBytes: 512,
+    ttl: 86400,
+    clock,
+    fingerprint: 1,
+    commit: undefined,
+    seal: undefined,
+    counter: undefined,
+  });
 }
 
 function fill(table: SessionTable): void {

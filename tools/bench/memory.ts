@@ -47,9 +47,12 @@ const VARIATION = { xsPeak: 640, dtlsPeak: 128, xsSteady: 128, dtlsSteady: 128 }
 const WAKES: readonly { args: readonly string[]; way: string }[] = [
   { args: ["run"], way: "full" },
   { args: ["crts"], way: "full" },
-  { args: ["crts"], way: "session" },
-  { args: ["att"], way: "session" },
-  { args: ["sren"], way: "session" },
+  { args: ["crts"], way: "context" },
+  { args: ["att"], way: "context" },
+  { args: ["sren"], way: "context" },
+  { args: ["crts", "--resume", "session"], way: "full" },
+  { args: ["crts", "--resume", "session"], way: "session" },
+  { args: ["sren", "--resume", "session"], way: "session" },
   { args: ["crts", "--resume", "ticket"], way: "full" },
   { args: ["crts", "--resume", "ticket"], way: "ticket" },
   { args: ["sren", "--resume", "ticket"], way: "ticket" },
@@ -90,7 +93,7 @@ async function measure(server: EstServer, dir: string, parts: boolean): Promise<
     ];
     for (const { args, way } of WAKES) {
       const { line, census } = await wake([...args, ...common]);
-      const name = `${args[0]} ${way === "full" && args.length > 1 ? "full, asking for a ticket" : way}, ${block}`;
+      const name = `${args[0]} ${way === "full" && args.length > 1 ? `full, asking for a ${args[2]}` : way}, ${block}`;
       const { xs, xsPeak, dtlsPeak, xsSteady, dtlsSteady } = line.heap;
       if (line.way !== way || xs === undefined || xsSteady === undefined || dtlsSteady === undefined) {
         throw new Error(`${name}: expected a wake by ${way} with heap figures, got ${JSON.stringify(line)}`);
