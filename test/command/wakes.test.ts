@@ -17,6 +17,7 @@ const TURN: readonly (readonly string[])[] = [
   ["crts"],
   ["crts"],
   ["att"],
+  ["att", "--resume", "context"],
   ["crts", "--resume", "ticket"],
   ["att", "--resume", "ticket"],
   ["crts", "--resume", "none"],
@@ -76,7 +77,7 @@ describe(`${WAKES} wakes in a row`, () => {
         }
       }
     }
-    for (const way of ["crts full", "crts session", "att session", "att ticket", "run null", "sren session"]) {
+    for (const way of ["crts full", "crts context", "att context", "att session", "att ticket", "run null"]) {
       assert.ok((ways.get(way) ?? 0) > 0, `${way} in ${JSON.stringify([...ways])}`);
     }
     if (process.env.TORPOR_WAKES !== undefined) {
