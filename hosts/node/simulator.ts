@@ -39,6 +39,16 @@ export interface SimulatedWake {
 /** The builds of the simulator; all but the first two are the tests'. */
 export type Build = "simulator" | "debug" | "sanitized" | "plain64";
 
+/** A wake that failed: what the device reported, and what its heap came to. */
+export class WakeError extends TorporError {
+  readonly heap: WakeResult["heap"];
+
+  constructor(message: string, heap: WakeResult["heap"]) {
+    super(message);
+    this.heap = heap;
+  }
+}
+
 /** What the simulator's exit statuses from 65 mean; hosts/simulator/machine.h has them. */
 const ENDS: Readonly<Record<number, string>> = {
   65: "the device's memory is full",
@@ -85,7 +95,7 @@ function writeArguments(folder: string, wake: SimulatedWake): void {
   }
 }
 
-/** One wake of the simulated device. @throws TorporError with what the device reported, or why it crashed. */
+/** One wake of the simulated device. @throws WakeError with what the device reported; TorporError: why it crashed. */
 export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
   const folder = mkdtempSync(join(tmpdir(), "torpor-wake-"));
   try {
@@ -109,7 +119,7 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
     }
     const line = stdout.trim() === "" ? undefined : (JSON.parse(stdout) as WakeResult & { error?: string });
     if (line?.error !== undefined) {
-      throw new TorporError(line.error);
+      throw new WakeError(line.error, line.heap);
     }
     if (status !== 0 || line === undefined) {
       const end = ENDS[status ?? 0] ?? `the simulator ended with status ${status}`;

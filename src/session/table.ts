@@ -237,7 +237,10 @@ export type { StoredSession };
 export class SessionTable {
   readonly #bytes: Uint8Array;
   readonly #slotBytes: number;
-  readonly #options: SessionTableOptions;
+  readonly #ttl: number;
+  readonly #clock: SessionTableOptions["clock"];
+  /** The options, where one of those is set that few tables have: elsewhere the object is not kept in memory. */
+  readonly #options: SessionTableOptions | undefined;
   #changed = false;
 
   /** The bytes that a table of this geometry takes: header and slots. */
@@ -263,7 +266,7 @@ export class SessionTable {
    * the bytes are.
    */
   constructor(bytes: Uint8Array, options: SessionTableOptions) {
-    const { slots = 4, slotBytes = 512, ttl = 86400, fingerprint = 0, counter } = options;
+    const { slots = 4, slotBytes = 512, ttl = 86400, fingerprint = 0, counter, commit, seal, certificates } = options;
     if (!isWithin(slots, 1, 0xffff)) throw new TorporError(`session table: expected 1 to 65535 slots, got ${slots}`);
     if (!isWithin(slotBytes, SLOT_OVERHEAD_BYTES + 1, 0xffff)) {
       throw new TorporError(
@@ -280,7 +283,9 @@ export class SessionTable {
     }
     this.#bytes = bytes;
     this.#slotBytes = slotBytes;
-    this.#options = options;
+    this.#ttl = ttl;
+    this.#clock = options.clock;
+    this.#options = (commit ?? seal ?? counter ?? certificates) ? options : undefined;
     if (
       readUint(bytes, 0, 4) === MAGIC &&
       bytes[VERSION] === LAYOUT_VERSION &&
@@ -329,12 +334,12 @@ export class SessionTable {
 
   /** Bytes that a session's data may have at most. */
   get room(): number {
-    return this.#slotBytes - SLOT_OVERHEAD_BYTES - (this.#options.seal ? SEAL_BYTES : 0);
+    return this.#slotBytes - SLOT_OVERHEAD_BYTES - (this.#options?.seal ? SEAL_BYTES : 0);
   }
 
   /** Seconds. */
   get ttl(): number {
-    return this.#options.ttl ?? 86400;
+    return this.#ttl;
   }
 
   /**
@@ -348,7 +353,7 @@ export class SessionTable {
   insert(session: Session): void {
     const bytes = this.#bytes;
     const slotBytes = this.#slotBytes;
-    const { seal } = this.#options;
+    const seal = this.#options?.seal;
     const { lifetime = 0 } = session;
     const port = checkedPort(session.peer);
     const address = parseAddress(session.peer.address);
@@ -433,7 +438,7 @@ export class SessionTable {
    */
   use(peer: Peer): boolean {
     const bytes = this.#bytes;
-    const { counter } = this.#options;
+    const counter = this.#options?.counter;
     const now = this.now();
     const at = this.findPeer(peer);
     const state = at === 0 ? 0 : stateOf(bytes, at, this.#slotBytes);
@@ -507,7 +512,8 @@ export class SessionTable {
 
   /** The session in the slot at `at`, of which `slot` is a view or a copy; undefined where its seal is not ours. */
   private read(at: number, slot = this.#bytes.subarray(at, at + this.#slotBytes)): StoredSession | undefined {
-    const { seal, certificates } = this.#options;
+    const seal = this.#options?.seal;
+    const certificates = this.#options?.certificates;
     const length = readUint(slot, DATA_LENGTH, 2) + readUint(slot, CERTIFICATE_LENGTH, 2);
     let content = slot.subarray(SLOT_OVERHEAD_BYTES);
     if (seal) {
@@ -538,7 +544,7 @@ export class SessionTable {
   private now(): number {
     const bytes = this.#bytes;
     const slotBytes = this.#slotBytes;
-    const { clock } = this.#options;
+    const clock = this.#clock;
     const shown = typeof clock === "function" ? clock() : clock.time;
     const time = shown !== undefined && shown >= 0 && shown < 256 ** TIME_BYTES ? Math.floor(shown) : 0;
     const highest = readUint(bytes, HIGHEST_TIME, TIME_BYTES);
@@ -564,7 +570,7 @@ export class SessionTable {
     const bytes = this.#bytes;
     writeUint(bytes, HIGHEST_TIME, TIME_BYTES, now);
     writeUint(bytes, HEADER_CHECK, CHECK_BYTES, crc32(bytes, HEADER_CHECKED, firstSlot(bytes), 0));
-    this.#options.commit?.();
+    this.#options?.commit?.();
   }
 }
 

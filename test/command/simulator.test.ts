@@ -1,6 +1,5 @@
 /** The device on the desktop: the same wakes in XS, with a device's memory. */
 
-import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
 import { randomFillSync } from "node:crypto";
 import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -11,9 +10,11 @@ import { type EstServer, startEstServer } from "../../tools/est-server/server.js
 import { type Finished, newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
 import { Relay } from "../support/relay.js";
 
-/** Bytes that a device gives XS: slots, chunks and stack together. */
-const DEVICE_HEAP = 32768;
-const DTLS_HEAP = 26 * 1024;
+/** Bytes of XS (slots, chunks and stack together) and of mbedTLS that a wake may take, with slots of a device's size. */
+const FULL = { xs: 32768, dtls: 26 * 1024 };
+const RESUMED = { xs: 24 * 1024, dtls: 22 * 1024 };
+
+const { bits } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as { bits: 32 | 64 };
 
 describe("a device in the simulator", () => {
   const folder = newFolder();
@@ -36,10 +37,11 @@ describe("a device in the simulator", () => {
   });
   afterEach(() => relay.close());
 
-  function assertFits({ host, heap }: WakeLine): void {
+  function assertFits({ host, heap, way }: WakeLine): void {
+    const limit = way === "full" ? FULL : RESUMED;
     assert.equal(host, "simulator");
-    assert.ok(heap.xsPeak > 0 && heap.xsPeak <= DEVICE_HEAP, JSON.stringify(heap));
-    assert.ok(heap.dtlsPeak > 0 && heap.dtlsPeak <= DTLS_HEAP, JSON.stringify(heap));
+    assert.ok(heap.xsPeak > 0 && heap.xsPeak <= (limit.xs * bits) / 32, `${way} ${JSON.stringify(heap)}`);
+    assert.ok(heap.dtlsPeak > 0 && heap.dtlsPeak <= (limit.dtls * bits) / 32, `${way} ${JSON.stringify(heap)}`);
   }
 
   it("boots, enrols, resumes by each way and renews, within a device's memory; its figures are those of a capture", async () => {
@@ -279,5 +281,16 @@ describe("a program in the simulator", () => {
       const { status, stderr } = await program("export default () => {};\n", "simulator", ...wrong);
       assert.deepEqual([status, stderr.startsWith("simulator MODULE")], [1, true], stderr);
     }
+  });
+
+  it("has its session table in retained memory: beside it, 4 slots of 512 bytes cost at most 256 bytes of heap, empty or full", async () => {
+    const simulator = builtProgram("simulator");
+    const program = join(checkout(), "build", "test", "xs", "session-table.js");
+    const { stdout, stderr } = await run(simulator, [program, "--state", newFolder()]);
+    assert.match(stdout, /^\{/, stderr);
+    const { empty, full, length } = JSON.parse(stdout) as { empty: number; full: number; length: number };
+    assert.equal(length, 4);
+    assert.ok(empty > 0 && empty <= (256 * bits) / 32, `${empty} bytes`);
+    assert.ok(full <= (256 * bits) / 32, `${full} bytes`);
   });
 });

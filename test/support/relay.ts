@@ -21,10 +21,21 @@ export interface Recorded {
   readonly bytes: Buffer;
 }
 
+/** Milliseconds after which a flight has come as a whole. */
+const QUIET = 50;
+
 export class Relay {
   readonly datagrams: Recorded[] = [];
   /** Decides what becomes of a datagram: how often it is passed on. */
   pass: (datagram: Recorded, index: number) => number = () => 1;
+  /** Holds back what goes in this direction until nothing more has come for a while, then passes on the last one first. */
+  reversed: Direction | undefined;
+  /** Makes several datagrams of one, before all else. */
+  split: (datagram: Recorded) => readonly Buffer[] = ({ bytes }) => [bytes];
+  readonly #held: (() => void)[] = [];
+  #quiet: NodeJS.Timeout | undefined;
+  /** Where the latest datagram from a device came from. */
+  #device = 0;
   readonly #front: Socket;
   readonly #backs = new Map<number, Socket>();
   readonly #target: { port: number; address: string };
@@ -73,11 +84,17 @@ export class Relay {
     return { bytes: those.reduce((sum, { bytes }) => sum + bytes.length, 0), datagrams: those.length };
   }
 
+  /** A datagram for the device that looks as if it came from the server. */
+  inject(bytes: Buffer): void {
+    this.#front.send(bytes, this.#device);
+  }
+
   forget(): void {
     this.datagrams.length = 0;
   }
 
   close(): void {
+    clearTimeout(this.#quiet);
     this.#front.close();
     for (const back of this.#backs.values()) {
       back.close();
@@ -89,19 +106,38 @@ export class Relay {
     if (back === undefined) {
       back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
       back.on("message", (answer) => {
-        this.#record("in", answer, () => this.#front.send(answer, devicePort, this.#target.address));
+        for (const part of this.split({ direction: "in", bytes: answer })) {
+          this.#record("in", part, () => this.#front.send(part, devicePort, this.#target.address));
+        }
       });
       this.#backs.set(devicePort, back);
     }
     const socket = back;
-    this.#record("out", bytes, () => socket.send(bytes, this.#target.port, this.#target.address));
+    this.#device = devicePort;
+    for (const part of this.split({ direction: "out", bytes })) {
+      this.#record("out", part, () => socket.send(part, this.#target.port, this.#target.address));
+    }
   }
 
   #record(direction: Direction, bytes: Buffer, send: () => void): void {
     const datagram = { direction, bytes };
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
-      send();
+      if (this.reversed === direction) {
+        this.#hold(send);
+      } else {
+        send();
+      }
     }
+  }
+
+  #hold(send: () => void): void {
+    this.#held.push(send);
+    clearTimeout(this.#quiet);
+    this.#quiet = setTimeout(() => {
+      for (const held of this.#held.splice(0).reverse()) {
+        held();
+      }
+    }, QUIET);
   }
 }

@@ -1,0 +1,181 @@
+/**
+ * npm run bench:memory: what each operation costs the device's memory by each way back, in the simulator. Fails where a
+ * figure exceeds the one recorded in memory-limits.json.
+ *
+ *     npm run bench:memory              the table, compared with the recorded limits
+ *     npm run bench:memory -- --record  records the figures as the new limits
+ *     npm run bench:memory -- --parts   also what lies in the XS heap at its largest, operation by operation
+ */
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { checkout } from "../../hosts/node/native.js";
+import type { WakeLine } from "../../hosts/node/result.js";
+import { type EstServer, startEstServer } from "../est-server/server.js";
+
+/** Bytes. */
+interface Figures {
+  /** Slots, chunks and stack, each at its own peak: more than there is at any one time. */
+  readonly xsPeak: number;
+  readonly dtlsPeak: number;
+  /** While the association is open and nothing is done. */
+  readonly xsSteady: number;
+  readonly dtlsSteady: number;
+}
+
+interface Row extends Figures {
+  readonly name: string;
+  readonly slots: number;
+  readonly chunks: number;
+  readonly stack: number;
+}
+
+type Limits = Readonly<Record<string, Figures>>;
+
+const COLUMNS = ["xsPeak", "dtlsPeak", "xsSteady", "dtlsSteady"] as const;
+
+/**
+ * What figures differ by from run to run: signatures in DER have some bytes more or less, and with them certificates and
+ * what holds them; the heap of XS grows in steps of 256 bytes, for slots and for chunks.
+ */
+const VARIATION = { xsPeak: 640, dtlsPeak: 128, xsSteady: 128, dtlsSteady: 128 };
+
+/** In this order on one device: what its table holds decides the way. `way` is what must come of it. */
+const WAKES: readonly { args: readonly string[]; way: string }[] = [
+  { args: ["run"], way: "full" },
+  { args: ["crts"], way: "full" },
+  { args: ["crts"], way: "context" },
+  { args: ["att"], way: "context" },
+  { args: ["sren"], way: "context" },
+  { args: ["crts", "--resume", "session"], way: "full" },
+  { args: ["crts", "--resume", "session"], way: "session" },
+  { args: ["sren", "--resume", "session"], way: "session" },
+  { args: ["crts", "--resume", "ticket"], way: "full" },
+  { args: ["crts", "--resume", "ticket"], way: "ticket" },
+  { args: ["sren", "--resume", "ticket"], way: "ticket" },
+];
+const BLOCKS = ["512", "1024"];
+
+const limitsFile = (): string => join(checkout(), "tools", "bench", "memory-limits.json");
+
+/** One wake as its own process: its line of JSON, and what it printed for --census. */
+function wake(args: readonly string[]): Promise<{ line: WakeLine; census: string }> {
+  const program = join(checkout(), "build", "hosts", "node", "torpor.js");
+  return new Promise((resolve, reject) => {
+    const child = spawn(process.execPath, [program, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
+    let out = "";
+    let errors = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      out += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      errors += text;
+    });
+    child.on("error", reject);
+    child.on("close", (status) =>
+      status === 0
+        ? resolve({ line: JSON.parse(out) as WakeLine, census: errors })
+        : reject(new Error(`${args[0]} ended with status ${status}: ${errors.trim()}`)),
+    );
+  });
+}
+
+async function measure(server: EstServer, dir: string, parts: boolean): Promise<Row[]> {
+  const rows: Row[] = [];
+  for (const block of BLOCKS) {
+    const common = [
+      ...["--server", `coaps://127.0.0.1:${server.port}`, "--host", "simulator", "--block", block],
+      ...["--trust", join(dir, "ca.pem"), "--cert", join(dir, "factory.pem"), "--key", join(dir, "factory.key")],
+      ...["--state", join(dir, `device-${block}`), ...(parts ? ["--census"] : [])],
+    ];
+    for (const { args, way } of WAKES) {
+      const { line, census } = await wake([...args, ...common]);
+      const name = `${args[0]} ${way === "full" && args.length > 1 ? `full, asking for a ${args[2]}` : way}, ${block}`;
+      const { xs, xsPeak, dtlsPeak, xsSteady, dtlsSteady } = line.heap;
+      if (line.way !== way || xs === undefined || xsSteady === undefined || dtlsSteady === undefined) {
+        throw new Error(`${name}: expected a wake by ${way} with heap figures, got ${JSON.stringify(line)}`);
+      }
+      rows.push({ name, xsPeak, ...xs, dtlsPeak, xsSteady, dtlsSteady });
+      if (parts) {
+        process.stdout.write(`\n== ${name}\n${census}`);
+      }
+    }
+  }
+  return rows;
+}
+
+function print(rows: readonly Row[]): void {
+  const head = ["", "XS peak", "= slots", "+ chunks", "+ stack", "DTLS peak", "XS open", "DTLS open"];
+  const lines = rows.map((row) => [
+    row.name,
+    ...[row.xsPeak, row.slots, row.chunks, row.stack, row.dtlsPeak, row.xsSteady, row.dtlsSteady].map(String),
+  ]);
+  for (const line of [head, ...lines]) {
+    process.stdout.write(`${line.map((cell, i) => (i === 0 ? cell.padEnd(40) : cell.padStart(11))).join("")}\n`);
+  }
+}
+
+/** What exceeds its limit, in sentences. */
+export function excesses(rows: readonly (Figures & { name: string })[], limits: Limits): string[] {
+  const sentences: string[] = [];
+  for (const row of rows) {
+    const limit = limits[row.name];
+    if (limit === undefined) {
+      sentences.push(`${row.name}: no limit is recorded`);
+      continue;
+    }
+    for (const column of COLUMNS) {
+      if (row[column] > limit[column]) {
+        sentences.push(`${row.name}: ${column} is ${row[column]} bytes, its limit ${limit[column]}`);
+      }
+    }
+  }
+  return sentences;
+}
+
+function record(rows: readonly Row[]): void {
+  const limits: Record<string, Figures> = {};
+  for (const row of rows) {
+    const { name, xsPeak, dtlsPeak, xsSteady, dtlsSteady } = row;
+    limits[name] = {
+      xsPeak: xsPeak + VARIATION.xsPeak,
+      dtlsPeak: dtlsPeak + VARIATION.dtlsPeak,
+      xsSteady: xsSteady + VARIATION.xsSteady,
+      dtlsSteady: dtlsSteady + VARIATION.dtlsSteady,
+    };
+  }
+  writeFileSync(limitsFile(), `${JSON.stringify(limits, undefined, 2)}\n`);
+}
+
+/** @returns the exit status */
+export async function main(argv: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: { record: { type: "boolean" }, parts: { type: "boolean" } },
+  });
+  const { bits } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as { bits: 32 | 64 };
+  const dir = mkdtempSync(join(tmpdir(), "torpor-bench-"));
+  const server = await startEstServer({ dir });
+  try {
+    const rows = await measure(server, dir, values.parts ?? false);
+    process.stdout.write(`\nBytes; slots of ${bits === 32 ? 16 : 32}; operation, way back, block size\n`);
+    print(rows);
+    if (bits === 64) {
+      process.stdout.write("\nThe limits are those of 32-bit slots, a device's: not compared\n");
+      return 0;
+    }
+    if (values.record) {
+      record(rows);
+      return 0;
+    }
+    const sentences = excesses(rows, JSON.parse(readFileSync(limitsFile(), "utf8")) as Limits);
+    process.stdout.write(sentences.length === 0 ? "\nAll within the recorded limits\n" : `\n${sentences.join("\n")}\n`);
+    return sentences.length === 0 ? 0 : 1;
+  } finally {
+    await server.close();
+    rmSync(dir, { recursive: true, force: true });
+  }
+}
