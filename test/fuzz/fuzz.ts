@@ -44,7 +44,7 @@ export async function fuzz({ seed, calls, patience = 500, command }: FuzzRun): P
     writeFileSync(join(args, "options.json"), JSON.stringify({ seed, calls, patience, port: server.port }));
     const module = join(checkout(), "build", "test", "fuzz", "natives.js");
     const [program = "", ...before] = command;
-    const rest = [module, "--arguments", args, "--state", join(folder, "device"), "--heap", "0"];
+    const rest = [module, "--arguments", args, "--state", join(folder, "device"), "--heap", "0", "--dtls-heap", "0"];
     const { status, stdout, stderr } = await run(program, [...before, ...rest]);
     // Natives print what they are called with: the last line is the program's own.
     const last = stdout.trimEnd().split("\n").at(-1) ?? "";

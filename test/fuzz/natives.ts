@@ -358,7 +358,7 @@ function openSocket(onDatagram: (datagram: Uint8Array) => void): Socket {
     udp,
     () => {
       for (;;) {
-        const datagram = byName.xs_host_udp_read!.call(udp) as ArrayBuffer | undefined;
+        const datagram = attempt(byName.xs_host_udp_read!, udp, []) as ArrayBuffer | undefined; // it may be closed
         if (datagram === undefined) {
           return;
         }
