@@ -177,7 +177,7 @@ describe("a CoAP client", () => {
     });
 
     it("of any length: empty, one block, whole blocks, an empty last block", async () => {
-      for (const length of [0, 1, 15, 16, 17, 32, 4096]) {
+      for (const length of [0, 1, 15, 16, 17, 32, 3072]) {
         const harness = await Harness.connected({ blockSize: 16 });
         const response = harness.client.request(GET);
         const body = pattern(length);
