@@ -4,16 +4,15 @@ import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { readPEM } from "../../hosts/node/pem.js";
 import { type SimulatedWake, simulate } from "../../hosts/node/simulator.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
 import { newFolder, VALGRIND } from "../support/command.js";
 
 describe("the simulator's memory", () => {
   const folder = newFolder();
-  const der = (name: string): Uint8Array => {
-    const base64 = readFileSync(join(folder, name), "latin1").replace(/-----[^-]+-----|\s/g, "");
-    return Uint8Array.from(Buffer.from(base64, "base64"));
-  };
+  const der = (name: string): Uint8Array =>
+    readPEM(Uint8Array.from(readFileSync(join(folder, name))), "CERTIFICATE", "PRIVATE KEY")[0]!;
   let server: EstServer;
 
   before(async () => {

@@ -168,7 +168,7 @@ describe("a device in the simulator", () => {
   it("starts clean after memory was full anywhere in the first enrolment", async () => {
     // How far it gets with so much memory: to a key without a certificate, too.
     const kept = { key: 0, nothing: 0 };
-    for (let heap = 17_000; heap < 24_000; heap += 500) {
+    for (let heap = 12_000; heap < 24_000; heap += 600) {
       const { status, stderr } = await torpor("sen", ...args, ...factory, "--heap", String(heap));
       if (status === 0) {
         break;
