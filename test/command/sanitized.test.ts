@@ -47,7 +47,7 @@ describe("the simulator's memory", () => {
         });
         ways.push(result.association?.way);
       }
-      assert.deepEqual(ways, ["full", "full", "session", "session"]);
+      assert.deepEqual(ways, ["full", "full", "context", "context"]);
     });
   }
 });
