@@ -67,7 +67,7 @@ the connection
   --mtu N              largest UDP payload, 256 to 2048 bytes (1232)
   --handshake-timer S  seconds until a handshake flight is sent again (9, RFC 7925)
   --patience S         seconds that the whole handshake may take (60)
-  --max-body BYTES     largest body to accept from the server (16384)
+  --max-body BYTES     largest body to accept from the server (16384; 3072 in the simulator)
 
 output
   --json               one line of JSON for the wake
@@ -224,7 +224,7 @@ function parseCommandLine(argv: readonly string[]): Arguments | Listing | "help"
       },
       ttl: wholeNumberOf("ttl", values.ttl, 0, 31536000),
       blockSize: blockSizeOf(values.block, mtu ?? 1232),
-      maxBody: wholeNumberOf("max-body", values["max-body"], 64, 1048576) ?? 16384,
+      maxBody: wholeNumberOf("max-body", values["max-body"], 64, 1048576) ?? (host === "node" ? 16384 : undefined),
       mtu,
       handshakeTimer: milliseconds(numberOf("handshake-timer", values["handshake-timer"], 0.001, 3600)),
       patience: milliseconds(numberOf("patience", values.patience, 0.001, 3600)),

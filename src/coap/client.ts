@@ -23,7 +23,7 @@ export interface CoAPClientOptions {
   timer: Timer;
   /** Bytes of the largest block to send, and to be sent: 1024. The receive buffer takes this + 129 bytes, the other what it has to hold. */
   blockSize?: BlockSize;
-  /** Bytes of the largest response body: 4096. */
+  /** Bytes of the largest response body: 3072. */
   maxBody?: number;
   transmission?: Partial<Transmission>;
   /** 0 ≤ random() < 1, as `Math.random`, which is the default. */
@@ -38,7 +38,11 @@ const TRANSMISSION: Transmission = {
   responseTimeout: 60_000,
 };
 
-const DEFAULT_MAX_BODY = 4096;
+/**
+ * What a device's 32 KB of heap hold beside all else, in the worst case: CA certificates in blocks of 1024, next to as many
+ * that are in use and as many in storage to compare with; docs/memory.md has the figures.
+ */
+const DEFAULT_MAX_BODY = 3072;
 /** Bytes that 2²⁰ blocks of 1024 have. */
 const MAX_BODY = 0x40000000;
 /** Bytes for header, token and options of a request: enough for a host name and a label, or it is a LimitError. */

@@ -2,17 +2,26 @@
 
 import { strict as assert } from "node:assert";
 import { randomFillSync } from "node:crypto";
-import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import { type Build, program as builtProgram, slotsNotice } from "../../hosts/node/simulator.js";
+import { certsOnly } from "../../tools/est-server/ca.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
+import { TestCA, writeIdentity } from "../support/certificates.js";
 import { type Finished, newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
 import { Relay } from "../support/relay.js";
 
 /** Bytes of XS (slots, chunks and stack together) and of mbedTLS that a wake may take, with slots of a device's size. */
 const FULL = { xs: 32768, dtls: 26 * 1024 };
 const RESUMED = { xs: 24 * 1024, dtls: 22 * 1024 };
+
+/** Of src/coap/client.ts. */
+const MAX_BODY = 3072;
+
+/** Of hosts/simulator/host.c and src/session/table.ts. */
+const RETAINED_HOST_BYTES = 160;
+const TABLE_VERSION = 8;
 
 const { bits } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as { bits: 32 | 64 };
 
@@ -106,22 +115,100 @@ describe("a device in the simulator", () => {
     assert.equal(readdirSync(join(state, "flash", "keys")).length, 1);
   });
 
-  it("refuses a body larger than its limit with an error, not with full memory", async () => {
-    const { status, stderr } = await torpor("crts", ...args, ...factory, "--max-body", "300");
-    assert.equal(status, 1);
-    assert.match(stderr, /^torpor: [^\n]*300[^\n]*\n$/);
+  it("has room for a body as long as its limit, beside as much that it has already; refuses one that is longer with an error", async () => {
+    const roots = [server.ca.root];
+    while (certsOnly(roots).length <= MAX_BODY) {
+      roots.push((await TestCA.create(`CN=Root of a CA ${roots.length}`)).root);
+    }
+    const anchors = join(newFolder(), "ca.pem");
+    for (const [count, expected] of [
+      [roots.length - 1, undefined],
+      [roots.length, /^torpor: expected a response body of at most 3072 bytes, got one of \d+ or more\n$/],
+    ] as const) {
+      const large = await startEstServer({ ca: server.ca, caCertificates: roots.slice(0, count) });
+      try {
+        const to = ["--server", `coaps://127.0.0.1:${large.port}`, "--state", state, "--host", "simulator"];
+        copyFileSync(join(folder, "ca.pem"), anchors);
+        if (expected === undefined) {
+          await wakeLine("run", ...to, ...factory, "--trust", anchors);
+        }
+        // From now on with the anchors of its own. Blocks of 1,024 bytes: the larger buffers.
+        for (const operation of ["crts", "crts"]) {
+          const { status, stderr } = await torpor(operation, ...to);
+          assert.equal(status, expected === undefined ? 0 : 1, stderr);
+          assert.match(stderr, expected ?? /^$/);
+        }
+      } finally {
+        await large.close();
+      }
+    }
+    assert.equal((await wakeLine("sren", ...args)).code, "2.04");
   });
 
-  it("starts from an empty table where the retained memory has another size or random bytes", async () => {
+  it("starts from an empty table where the retained memory has another size, another version or random bytes", async () => {
     await wakeLine("crts", ...args, ...factory);
     assert.equal((await wakeLine("crts", ...args, ...factory)).way, "context");
     assert.equal((await wakeLine("crts", ...args, ...factory, "--slots", "3")).way, "full");
     const retained = join(state, "retained.bin");
+    // Another version of the host's part, and of the table behind it.
+    for (const at of [0, RETAINED_HOST_BYTES + TABLE_VERSION]) {
+      const bytes = readFileSync(retained);
+      bytes[at]! ^= 0x40;
+      writeFileSync(retained, bytes);
+      assert.equal((await wakeLine("crts", ...args, ...factory, "--slots", "3")).way, "full", `version at ${at}`);
+      assert.equal((await wakeLine("crts", ...args, ...factory, "--slots", "3")).way, "context");
+    }
     for (const length of [0, 3, 100, readFileSync(retained).length, 8192]) {
       writeFileSync(retained, randomFillSync(Buffer.alloc(length)));
       assert.equal((await wakeLine("crts", ...args, ...factory, "--slots", "3")).way, "full", `${length} bytes`);
     }
     assert.equal((await wakeLine("crts", ...args, ...factory, "--slots", "3")).way, "context");
+  });
+
+  it("starts clean after memory was full anywhere in the first enrolment", async () => {
+    // How far it gets with so much memory: to a key without a certificate, too.
+    const kept = { key: 0, nothing: 0 };
+    for (let heap = 12_000; heap < 24_000; heap += 600) {
+      const { status, stderr } = await torpor("sen", ...args, ...factory, "--heap", String(heap));
+      if (status === 0) {
+        break;
+      }
+      assert.match(stderr, /^torpor: the device's memory is full; [^\n]*\n$/);
+      const folder = join(state, "flash", "keys");
+      const keys = existsSync(folder) ? readdirSync(folder) : [];
+      assert.ok(keys.length <= 1, `${keys}`);
+      kept[keys.length > 0 ? "key" : "nothing"]++;
+      assert.ok(!existsSync(join(state, "flash", "torpor", "identity")), "no identity without its certificate");
+    }
+    assert.ok(kept.key > 0 && kept.nothing > 0, JSON.stringify(kept));
+    rmSync(join(state, "flash", "torpor"), { recursive: true, force: true });
+    const boot = await wakeLine("run", ...args, ...factory);
+    assert.deepEqual([boot.operation, boot.code, boot.operations.length], ["run", "2.04", 3]);
+    assert.equal(readdirSync(join(state, "flash", "keys")).length, 1);
+    assert.deepEqual(readdirSync(join(state, "flash", "torpor")).sort(), ["identity", "trust"]);
+    assert.equal((await wakeLine("sren", ...args)).code, "2.04");
+  });
+
+  it("says that its flash is full where what was issued has no room, and keeps the old pair", async () => {
+    // A limit on the size of files is what full flash is to a program, and needs no rights. It is chosen so that all has
+    // room but the record of the identity, by a long name: retained memory of one small slot, the arguments of the wake.
+    const geometry = ["--slots", "1", "--slot-bytes", "256"];
+    const { chain, keyPkcs8 } = await server.ca.issueFactory({ serialNumber: "7".repeat(128) });
+    const long = writeIdentity(newFolder(), "long", { chain: [...chain], pkcs8: keyPkcs8, sec1: keyPkcs8 });
+    await wakeLine("run", ...args, "--cert", long.certificate, "--key", long.key, ...geometry);
+    const flash = (name: string): Buffer => readFileSync(join(state, "flash", name));
+    const [before, keys] = [flash("torpor/identity"), readdirSync(join(state, "flash", "keys"))];
+    const program = join(checkout(), "build", "hosts", "node", "torpor.js");
+    const trustless = args.filter((arg, i) => arg !== "--trust" && args[i - 1] !== "--trust");
+    const command = [process.execPath, program, "sren", ...trustless, ...geometry];
+    const script = `trap "" XFSZ; exec prlimit --fsize=${before.length - 40} "$0" "$@"`;
+    const { status, stderr } = await run("bash", ["-c", script, ...command]);
+    assert.equal(status, 1);
+    assert.match(stderr, /^torpor: cannot write [^\n]*identity[^\n]*\n$/);
+    assert.deepEqual(flash("torpor/identity"), before);
+    assert.deepEqual(readdirSync(join(state, "flash", "keys")), keys);
+    assert.deepEqual(readdirSync(join(state, "flash", "torpor")).sort(), ["identity", "trust"]);
+    assert.equal((await wakeLine("sren", ...args, ...geometry)).code, "2.04");
   });
 
   it("names the cause of what goes wrong in one line, as Node.js does", async () => {

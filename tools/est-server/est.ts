@@ -35,6 +35,8 @@ export interface ESTOptions {
   refuse?: string;
   /** Default "key-type". */
   attributes?: CSRAttributes;
+  /** What crts answers, DER; default: root and issuing certificate of the CA. */
+  caCertificates?: readonly Uint8Array[];
 }
 
 /** RFC 9148 section 8.1; RFC 7252 section 12.3 */
@@ -136,7 +138,7 @@ export function estHandler(
         answer: (_, format) => ({
           code: "2.05",
           contentFormat: format,
-          payload: format === Format.CERTIFICATE ? ca.root : certsOnly([ca.root, ca.issuing]),
+          payload: format === Format.CERTIFICATE ? ca.root : certsOnly(options.caCertificates ?? [ca.root, ca.issuing]),
         }),
       },
     ],

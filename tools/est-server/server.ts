@@ -44,6 +44,8 @@ export interface EstServerOptions {
   refuse?: string;
   /** What att answers; default "key-type". */
   attributes?: CSRAttributes;
+  /** What crts answers, DER; default: root and issuing certificate of the CA. */
+  caCertificates?: readonly Uint8Array[];
   /** Largest CoAP block, bytes; default 1,024. */
   blockSize?: number;
   /** Gets a line for each request, and for each handshake that fails. */
@@ -118,6 +120,7 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
       ca,
       lifetime,
       ...(options.refuse !== undefined && { refuse: options.refuse }),
+      ...(options.caCertificates !== undefined && { caCertificates: options.caCertificates }),
       ...(options.attributes !== undefined && { attributes: options.attributes }),
     }),
     ...(options.blockSize !== undefined && { blockSize: options.blockSize }),
