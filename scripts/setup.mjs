@@ -543,18 +543,22 @@ function isReady(wanted, parts) {
 
 /**
  * @param tests also what the tests need: peers and tools, and the simulator's other builds
+ * @param peers of these only the DTLS and CoAP peers, for a benchmark
  * @param debug also the simulator's debug build
  */
-export async function setup({ tests = false, debug = false } = {}) {
+export async function setup({ tests = false, peers = tests, debug = false } = {}) {
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) {
     throw new SetupError(`Node.js ${process.versions.node} is too old: 20 or later is needed`);
   }
-  if (tests) {
+  if (peers) {
     await ensureTools(TEST_TOOLS, "the tests (DTLS and CoAP peers)");
   }
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
-  const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64", "wolfssl"] : [])];
+  const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
+  if (peers) {
+    others.push("wolfssl");
+  }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
   }
@@ -570,6 +574,8 @@ export async function setup({ tests = false, debug = false } = {}) {
     const sanitizedBits = bits === 32 && compiles32("-fsanitize=address,undefined") ? 32 : 64;
     parts.sanitized = await simulator({ bits: sanitizedBits, variant: "sanitized" });
     parts.plain64 = bits === 64 ? parts.simulator : await simulator({ bits: 64 });
+  }
+  if (peers) {
     parts.wolfssl = await wolfsslServer();
   }
   announce(parts);

@@ -12,12 +12,22 @@ import { AssociationReport, DTLSSocket, type DTLSSocketOptions } from "../../src
 const MESSAGE = Uint8Array.from({ length: 100 }, (_, i) => i);
 
 export interface EchoOptions extends Pick<DTLSSocketOptions, "address" | "port" | "secure" | "sessions" | "resume"> {
+  /** 100 bytes unless told. */
+  readonly message?: Uint8Array;
+  /** Looks at the answer; unless told it must be the message. */
+  readonly check?: (answer: Uint8Array) => void;
   /** How the life ends; "close" unless told. */
   readonly end?: "close" | "sleep";
 }
 
 /** Connects, sends one message, waits for its echo, and ends. What the association cost. */
-export function echo({ end = "close", secure, ...options }: EchoOptions): Promise<AssociationReport> {
+export function echo({
+  end = "close",
+  secure,
+  message = MESSAGE,
+  check,
+  ...options
+}: EchoOptions): Promise<AssociationReport> {
   const report = new AssociationReport();
   return new Promise((resolve, reject) => {
     const buffer = new Uint8Array(1200);
@@ -28,11 +38,16 @@ export function echo({ end = "close", secure, ...options }: EchoOptions): Promis
       clock,
       secure: { handshakeTimer: 1000, patience: 8000, ...secure },
       report,
-      onWritable: () => socket.write(MESSAGE),
+      onWritable: () => socket.write(message),
       onReadable: () => {
         const length = socket.read(buffer);
         if (length !== undefined) {
-          assert.deepEqual(buffer.subarray(0, length), MESSAGE);
+          const answer = buffer.subarray(0, length);
+          if (check === undefined) {
+            assert.deepEqual(answer, message);
+          } else {
+            check(answer);
+          }
           if (end === "sleep") {
             socket.sleep(new Uint8Array());
           } else {
