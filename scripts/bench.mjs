@@ -4,7 +4,7 @@ import { setup } from "./setup.mjs";
 
 await main(async () => {
   const [name, ...args] = process.argv.slice(2);
-  await setup();
+  await setup({ peers: name === "wake" });
   const bench = await import(`../build/tools/bench/${name}.js`);
   try {
     return await bench.main(args);

@@ -32,7 +32,10 @@ export const CACHE =
 const BUILD = join(ROOT, "build");
 const MBEDTLS_SERIES = "3.6";
 /** The Debian release whose mbedTLS source package is of that series, and older ones that can fetch it from there. */
-const DEBIAN_SUITE = "trixie";
+const MBEDTLS_SUITE = "trixie";
+/** wolfSSL, a peer of the tests: the first with connection IDs in DTLS 1.2, and the suite of Debian that has it or a later one. */
+const WOLFSSL_FIRST = "5.7.4";
+const WOLFSSL_SUITE = "sid";
 
 // ---- what the setup needs from the system ----
 
@@ -162,8 +165,8 @@ function versionOf(source) {
 
 const GET_MBEDTLS = `get the mbedTLS ${MBEDTLS_SERIES} sources and name their folder: MBEDTLS_DIR=/path/to/mbedtls npm start`;
 
-/** The machine's own Debian sources as source packages of the release that has mbedTLS 3.6, in apt's deb822 form. */
-function debianSources() {
+/** The machine's own Debian sources as source packages of another suite, in apt's deb822 form. */
+function debianSources(suite) {
   const release = readFileSync("/etc/os-release", "utf8");
   const codename = /^VERSION_CODENAME=(.+)$/m.exec(release)?.[1];
   if (!/^ID=debian$/m.test(release) || codename === undefined) {
@@ -171,10 +174,11 @@ function debianSources() {
   }
   const stanzas = [];
   // Debian's own archive only: other suppliers use the same code names, but not the component "main".
-  const add = (uri, suite, components, options) => {
+  const add = (uri, own, components, options) => {
     const isDebian = /\/debian(-security)?\/?$/.test(uri) && components.split(/\s+/).includes("main");
-    if (isDebian && suite.startsWith(codename) && !suite.includes("backports")) {
-      const lines = [`URIs: ${uri}`, `Suites: ${suite.replace(codename, DEBIAN_SUITE)}`, "Components: main"];
+    // sid has no updates and no security archive beside it.
+    if (isDebian && (own === codename || (suite !== "sid" && own.startsWith(codename) && !own.includes("backports")))) {
+      const lines = [`URIs: ${uri}`, `Suites: ${own.replace(codename, suite)}`, "Components: main"];
       stanzas.push(
         ["Types: deb-src", ...lines, options ?? "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n"),
       );
@@ -194,8 +198,8 @@ function debianSources() {
           continue;
         }
         for (const uri of field("URIs")?.split(/\s+/) ?? []) {
-          for (const suite of field("Suites")?.split(/\s+/) ?? []) {
-            add(uri, suite, field("Components") ?? "main", field("Signed-By") && `Signed-By: ${field("Signed-By")}`);
+          for (const own of field("Suites")?.split(/\s+/) ?? []) {
+            add(uri, own, field("Components") ?? "main", field("Signed-By") && `Signed-By: ${field("Signed-By")}`);
           }
         }
       }
@@ -212,38 +216,46 @@ function debianSources() {
   return [...new Set(stanzas)].join("\n\n");
 }
 
-/** Debian's source package, verified by apt against Debian's keyring, by a private configuration of apt. */
-async function fetchFromDebian() {
-  const sources = onPath("apt-get") && existsSync("/etc/os-release") ? debianSources() : undefined;
+/**
+ * Runs `apt-get source` in the folder `apt` with a private configuration of apt that knows the suite; apt verifies what
+ * it gets against Debian's keyring. Throws a SetupError that ends with `orElse`.
+ */
+async function fetchFromDebian({ suite, apt, args, orElse }) {
+  const sources = onPath("apt-get") && existsSync("/etc/os-release") ? debianSources(suite) : undefined;
   if (!sources) {
-    throw new SetupError(`no Debian package sources on this machine; ${GET_MBEDTLS}`);
+    throw new SetupError(`no Debian package sources on this machine; ${orElse}`);
   }
-  return cached(`mbedtls-source-${MBEDTLS_SERIES}-${DEBIAN_SUITE}`, async (folder, work) => {
+  for (const part of ["parts", "lists/partial", "state", "cache/archives/partial"]) {
+    mkdirSync(join(apt, part), { recursive: true });
+  }
+  writeFileSync(join(apt, "parts", "torpor.sources"), `${sources}\n`);
+  writeFileSync(
+    join(apt, "apt.conf"),
+    [
+      `Dir::Etc::SourceList "/dev/null";`,
+      `Dir::Etc::SourceParts "${apt}/parts";`,
+      `Dir::State "${apt}/state";`,
+      `Dir::State::Lists "${apt}/lists";`,
+      `Dir::Cache "${apt}/cache";`,
+      `APT::Sandbox::User "";`,
+    ].join("\n"),
+  );
+  const options = { cwd: apt, env: { ...process.env, APT_CONFIG: join(apt, "apt.conf") } };
+  try {
+    await step(`reading the source lists of Debian ${suite}`, "apt-get", ["update"], options);
+    await step(`apt-get source ${args.join(" ")}`, "apt-get", ["source", ...args], options);
+  } catch (error) {
+    throw new SetupError(`${error.message}\n  Without Debian's package: ${orElse}`);
+  }
+}
+
+/** Debian's source package of mbedTLS. */
+function debianMbedtls() {
+  return cached(`mbedtls-source-${MBEDTLS_SERIES}-${MBEDTLS_SUITE}`, async (folder, work) => {
     await ensureTools(FETCH_TOOLS, "unpacking Debian's source package of mbedTLS");
-    say(`torpor: fetching Debian's source package of mbedTLS ${MBEDTLS_SERIES} (${DEBIAN_SUITE})`);
+    say(`torpor: fetching Debian's source package of mbedTLS ${MBEDTLS_SERIES} (${MBEDTLS_SUITE})`);
     const apt = join(work, "apt");
-    for (const part of ["parts", "lists/partial", "state", "cache/archives/partial"]) {
-      mkdirSync(join(apt, part), { recursive: true });
-    }
-    writeFileSync(join(apt, "parts", "torpor.sources"), `${sources}\n`);
-    writeFileSync(
-      join(apt, "apt.conf"),
-      [
-        `Dir::Etc::SourceList "/dev/null";`,
-        `Dir::Etc::SourceParts "${apt}/parts";`,
-        `Dir::State "${apt}/state";`,
-        `Dir::State::Lists "${apt}/lists";`,
-        `Dir::Cache "${apt}/cache";`,
-        `APT::Sandbox::User "";`,
-      ].join("\n"),
-    );
-    const options = { cwd: apt, env: { ...process.env, APT_CONFIG: join(apt, "apt.conf") } };
-    try {
-      await step("reading Debian's source lists", "apt-get", ["update"], options);
-      await step("fetching and unpacking mbedtls", "apt-get", ["source", "mbedtls"], options);
-    } catch (error) {
-      throw new SetupError(`${error.message}\n  Without Debian's package: ${GET_MBEDTLS}`);
-    }
+    await fetchFromDebian({ suite: MBEDTLS_SUITE, apt, args: ["mbedtls"], orElse: GET_MBEDTLS });
     const unpacked = readdirSync(apt).find((name) => versionOf(join(apt, name)) !== undefined);
     if (unpacked === undefined) {
       throw new SetupError(`Debian's package holds no mbedTLS; ${GET_MBEDTLS}`);
@@ -255,7 +267,7 @@ async function fetchFromDebian() {
 
 async function mbedtlsSource() {
   const given = process.env.MBEDTLS_DIR;
-  const source = given ? given : await fetchFromDebian();
+  const source = given ? given : await debianMbedtls();
   const version = versionOf(source);
   if (!version?.startsWith(`${MBEDTLS_SERIES}.`)) {
     throw new SetupError(`${given ? "MBEDTLS_DIR" : source} holds ${version ?? "no mbedTLS"}; ${GET_MBEDTLS}`);
@@ -309,7 +321,7 @@ export async function ensureNative({ sanitize = false } = {}) {
   const headers = join(ROOT, "node_modules", "node-api-headers", "include");
   const inputs = [
     join(ROOT, "CMakeLists.txt"),
-    ...["src", "hosts", "test"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
+    ...["src", "hosts", "test/core"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
   const name = `native-${sanitize ? "sanitized-" : ""}${hashOf(mbedtls, ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
@@ -327,6 +339,76 @@ export async function ensureNative({ sanitize = false } = {}) {
       }
     }
   });
+}
+
+// ---- wolfSSL, a peer of the tests ----
+
+const GET_WOLFSSL = `get the sources of wolfSSL ${WOLFSSL_FIRST} or later and name their folder: WOLFSSL_DIR=/path/to/wolfssl npm test`;
+
+function wolfsslVersionOf(source) {
+  const file = join(source, "wolfssl", "version.h");
+  return existsSync(file) ? /LIBWOLFSSL_VERSION_STRING\s+"([^"]+)"/.exec(readFileSync(file, "utf8"))?.[1] : undefined;
+}
+
+function isAtLeast(version, least) {
+  const [parts, bounds] = [version, least].map((text) => text.split(".").map(Number));
+  const at = bounds.findIndex((bound, index) => parts[index] !== bound);
+  return at < 0 || parts[at] > bounds[at];
+}
+
+/** Upstream's archive as Debian has it, by the hash in Debian's signed list; its packaging is of no use here. */
+function debianWolfssl() {
+  return cached(`wolfssl-source-${WOLFSSL_FIRST}-${WOLFSSL_SUITE}`, async (folder, work) => {
+    say(`torpor: fetching Debian's source of wolfSSL (${WOLFSSL_SUITE}), a DTLS peer of the tests`);
+    const apt = join(work, "apt");
+    await fetchFromDebian({ suite: WOLFSSL_SUITE, apt, args: ["--tar-only", "wolfssl"], orElse: GET_WOLFSSL });
+    const archive = readdirSync(apt).find((name) => /^wolfssl_.*\.orig\.tar\.\w+$/.test(name));
+    if (archive === undefined) {
+      throw new SetupError(`Debian's package holds no archive of wolfSSL; ${GET_WOLFSSL}`);
+    }
+    const wanted = ["src", "wolfcrypt/src", "wolfssl", "COPYING", "LICENSING"].map((name) => `*/${name}`);
+    const args = ["xf", join(apt, archive), "-C", folder, "--strip-components=1", "--wildcards"];
+    await step("unpacking wolfssl", "tar", [...args, "--no-wildcards-match-slash", ...wanted]);
+  });
+}
+
+/** The program `wolfssl_server`: the folder that holds it. wolfSSL is under the GPL; nothing else is linked with it. */
+async function ensureWolfssl() {
+  const source = process.env.WOLFSSL_DIR || (await debianWolfssl());
+  const version = wolfsslVersionOf(source);
+  if (version === undefined || !isAtLeast(version, WOLFSSL_FIRST)) {
+    throw new SetupError(`${source} holds ${version ? `wolfSSL ${version}` : "no wolfSSL"}; ${GET_WOLFSSL}`);
+  }
+  const here = join(ROOT, "test", "peers", "wolfssl");
+  const inputs = [
+    ...contents(filesBelow(here, /\.[ch]$|^CMakeLists\.txt$/)),
+    ...contents(
+      ["src", "wolfcrypt", "wolfssl"].flatMap((name) => filesBelow(join(source, name), /\.[ch]$/)),
+      source,
+    ),
+  ];
+  return cached(`wolfssl-${version}-${hashOf(compiler(), ...inputs)}`, async (folder, work) => {
+    say(`torpor: building a test server over wolfSSL ${version}`);
+    const build = join(work, "build");
+    await step("configuring wolfSSL", "cmake", [
+      ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", `-DWOLFSSL_SOURCE=${source}`],
+    ]);
+    await step("compiling wolfSSL", "ninja", ["-C", build]);
+    renameSync(join(build, "wolfssl_server"), join(folder, "wolfssl_server"));
+  });
+}
+
+/** As ensureWolfssl; undefined, and said, where it cannot be had. In CI, and of a folder that was named, a failure. */
+async function wolfsslServer() {
+  try {
+    return join(await ensureWolfssl(), "wolfssl_server");
+  } catch (error) {
+    if (process.env.CI || process.env.WOLFSSL_DIR) {
+      throw error;
+    }
+    say(`torpor: NO WOLFSSL HERE: the tests against it will be shown as pending. ${error.message}`);
+    return undefined;
+  }
 }
 
 // ---- the simulator ----
@@ -417,7 +499,8 @@ export async function ensureSimulator({ bits, variant = "" }) {
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, each only where it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, each only where
+ * it was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -443,7 +526,7 @@ function ownInputs() {
   const files = ["CMakeLists.txt", "package-lock.json", "tsconfig.base.json", "tsconfig.json"];
   return [
     ...[...files, "scripts/setup.mjs"].map((name) => join(ROOT, name)),
-    ...folders.flatMap((folder) => filesBelow(folder, /\.(ts|c|h)$|^tsconfig\.json$/)),
+    ...folders.flatMap((folder) => filesBelow(folder, /\.(ts|c|h)$|^(tsconfig\.json|CMakeLists\.txt)$/)),
   ];
 }
 
@@ -460,18 +543,22 @@ function isReady(wanted, parts) {
 
 /**
  * @param tests also what the tests need: peers and tools, and the simulator's other builds
+ * @param peers of these only the DTLS and CoAP peers, for a benchmark
  * @param debug also the simulator's debug build
  */
-export async function setup({ tests = false, debug = false } = {}) {
+export async function setup({ tests = false, peers = tests, debug = false } = {}) {
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) {
     throw new SetupError(`Node.js ${process.versions.node} is too old: 20 or later is needed`);
   }
-  if (tests) {
+  if (peers) {
     await ensureTools(TEST_TOOLS, "the tests (DTLS and CoAP peers)");
   }
-  const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", ...contents(ownInputs()));
+  const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
+  if (peers) {
+    others.push("wolfssl");
+  }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
   }
@@ -487,6 +574,9 @@ export async function setup({ tests = false, debug = false } = {}) {
     const sanitizedBits = bits === 32 && compiles32("-fsanitize=address,undefined") ? 32 : 64;
     parts.sanitized = await simulator({ bits: sanitizedBits, variant: "sanitized" });
     parts.plain64 = bits === 64 ? parts.simulator : await simulator({ bits: 64 });
+  }
+  if (peers) {
+    parts.wolfssl = await wolfsslServer();
   }
   announce(parts);
   await ensureCompiled();

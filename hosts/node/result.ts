@@ -15,6 +15,8 @@ export interface WakeResult {
   readonly bytes: number;
   /** Milliseconds. */
   readonly duration: number;
+  /** Milliseconds of processor time of the wake alone: without the start of the process and of the engine. */
+  readonly cpu: number;
   /** Bytes at the peak; `xs` are the parts of xsPeak, where the host is XS. */
   readonly heap: {
     readonly xsPeak: number;
@@ -50,11 +52,13 @@ export interface WakeLine {
   readonly timeChecked: boolean | null;
   /** Bytes that each record to the server adds to its message. */
   readonly overhead: number;
+  /** Milliseconds of processor time, without the start of the process. */
+  readonly cpu: number;
   readonly notes: readonly string[];
 }
 
 export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
-  const { association, operations, duration, bytes, heap } = result;
+  const { association, operations, duration, cpu, bytes, heap } = result;
   const { bytesOut, bytesIn, datagramsOut, datagramsIn } = association.handshake;
   const line: WakeLine = {
     wake,
@@ -72,6 +76,7 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     operations,
     timeChecked: association.timeChecked ?? null,
     overhead: association.overhead,
+    cpu: Math.round(cpu * 1000) / 1000,
     notes: association.notes,
   };
   return JSON.stringify(line);

@@ -409,8 +409,15 @@ async function runHere(options: WakeOptions, state: DeviceState | MemoryState): 
     openKeys(state.keys);
   }
   const host = { UDP, timer, clock, store: state.open("torpor"), retain: (length: number) => state.retain(length) };
+  const before = process.cpuUsage();
   const report = await wake(host, options);
-  return { ...report, bytes: report.body.length, heap: { xsPeak: 0, dtlsPeak: dtlsHeap().peak } };
+  const { user, system } = process.cpuUsage(before);
+  return {
+    ...report,
+    cpu: (user + system) / 1000,
+    bytes: report.body.length,
+    heap: { xsPeak: 0, dtlsPeak: dtlsHeap().peak },
+  };
 }
 
 // A reader that is gone or a full disk behind standard output: no reason for a stack trace.

@@ -289,6 +289,14 @@ void xs_host_ticks(xsMachine *the)
     xsResult = xsNumber(now_of(CLOCK_MONOTONIC));
 }
 
+/* Milliseconds of processor time that this process has taken, with their fractions. */
+void xs_host_cpu(xsMachine *the)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    xsResult = xsNumber((double) t.tv_sec * 1e3 + (double) t.tv_nsec / 1e6);
+}
+
 /* ---- timers ---- */
 
 typedef struct timer {

@@ -52,7 +52,8 @@ function done({ association, operations, body, duration }: WakeReport): void {
   if (body.length > 0) {
     native("xs_host_answer").call(undefined, body);
   }
-  report({ association, operations, bytes: body.length, duration, heap: figures() }, 0);
+  const cpu: number = native("xs_host_cpu").call(undefined) - cpuBefore;
+  report({ association, operations, bytes: body.length, duration, cpu, heap: figures() }, 0);
 }
 
 function figures(): object {
@@ -78,6 +79,7 @@ export default function main(): void {
 }
 
 let debug = false;
+let cpuBefore = 0;
 
 function start(): void {
   try {
@@ -89,6 +91,7 @@ function start(): void {
       factory: factoryOf(options),
     });
     const store = storage.open({ path: "torpor" });
+    cpuBefore = native("xs_host_cpu").call(undefined);
     wake({ UDP: MeasuredUDP, timer, clock, store, retain }, full).then(done, failed);
   } catch (error) {
     failed(error as Error);

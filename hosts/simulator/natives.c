@@ -63,6 +63,7 @@
     F(xs_host_file)                   \
     F(xs_host_heap)                   \
     F(xs_host_ticks)                  \
+    F(xs_host_cpu)                    \
     F(xs_host_timer_set)              \
     F(xs_host_timer_schedule)         \
     F(xs_host_timer_clear)            \

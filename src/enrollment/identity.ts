@@ -12,7 +12,7 @@ import { Engine } from "../dtls/engine.js";
 import { FormatError, LimitError, TorporError } from "../errors.js";
 import type { KeyValueStore } from "../io.js";
 import { parseCertificate } from "../pki/certificate.js";
-import { destroyKey, generateKey, KEY_FIRST, KEY_LAST, type KeyId, publicKey, sha256 } from "../pki/key.js";
+import { destroyKey, generateKey, KEY_FIRST, KEY_LAST, type KeyId, keyExists, publicKey, sha256 } from "../pki/key.js";
 
 /** A key and the certificates that go with it: the device's own, then those above it, DER. */
 export interface Identity {
@@ -37,6 +37,9 @@ const FIRST_AT = 13;
 
 const IDENTITY = "identity";
 const TRUST = "trust";
+
+const NO_KEY =
+  "the key of the enrolled certificate is missing or corrupt in storage: enrol again with the factory identity";
 
 const CERTIFICATES_MAX = 16;
 const CERTIFICATE_BYTES_MAX = 0xffff;
@@ -122,27 +125,43 @@ export class IdentityStore {
   }
 
   /**
-   * The enrolled identity; undefined before the first enrolment.
-   * @throws FormatError where the record is corrupt; IdentityError where its key is gone, corrupt or another one. The
-   * device can then enrol again with its factory identity.
+   * The enrolled identity as `commit` wrote it, which had checked the pair; undefined before the first enrolment. For a
+   * wake that goes on with a saved association, which needs no key: `check` costs a multiplication on the curve.
+   * @throws FormatError where the record is corrupt; IdentityError where its key is gone. The device can then enrol again
+   * with its factory identity.
    */
-  get current(): Identity | undefined {
+  get recorded(): Identity | undefined {
     const record = this.#store.read(IDENTITY);
     if (record === undefined) {
       return undefined;
     }
     const identity = decodeRecord(IDENTITY, new Uint8Array(record));
-    const { publicKey: expected } = parseCertificate(identity.certificates[0]!);
+    if (!keyExists(identity.key)) {
+      throw new IdentityError(NO_KEY);
+    }
+    return identity;
+  }
+
+  /** The enrolled identity, checked. @throws as `recorded` and `check`. */
+  get current(): Identity | undefined {
+    const identity = this.recorded;
+    if (identity !== undefined) {
+      this.check(identity);
+    }
+    return identity;
+  }
+
+  /** @throws IdentityError where the key in storage is corrupt, or not that of the certificate. */
+  check({ key, certificates }: Identity): void {
+    const { publicKey: expected } = parseCertificate(certificates[0]!);
     try {
-      if (sameBytes(expected, publicKey(identity.key))) {
-        return identity;
+      if (sameBytes(expected, publicKey(key))) {
+        return;
       }
     } catch {
       // No key, or one that cannot be read: the same to the device as a wrong one.
     }
-    throw new IdentityError(
-      "the key of the enrolled certificate is missing or corrupt in storage: enrol again with the factory identity",
-    );
+    throw new IdentityError(NO_KEY);
   }
 
   /** Trust anchors from the EST server, DER; undefined before they were fetched. @throws FormatError: corrupt. */

@@ -22,7 +22,7 @@ import { TorporError } from "../errors.js";
 import { type CertificatesResponse, ESTClient, type ESTResponse } from "../est/client.js";
 import type { Clock, KeyValueStore, Timer, UDPConstructor } from "../io.js";
 import { parseCertificate } from "../pki/certificate.js";
-import { certificateRequest, type KeyId, publicKey } from "../pki/key.js";
+import { certificateRequest, type KeyId, publicKey, sha256 } from "../pki/key.js";
 import { FlashBytes } from "../session/flash.js";
 import { DeviceSealer } from "../session/seal.js";
 import { type MonotonicCounter, SessionTable, type SessionTableGeometry } from "../session/table.js";
@@ -225,7 +225,12 @@ class Wake {
   /** The enrolled identity. One that is corrupt counts as none where the factory identity is at hand. */
   private enrolled(): Identity | undefined {
     try {
-      return this.#identities.current;
+      const identity = this.#identities.recorded;
+      // The key is looked at where a handshake comes; should one come after all, the socket checks it.
+      if (identity !== undefined && !this.isAssociated(identity)) {
+        this.#identities.check(identity);
+      }
+      return identity;
     } catch (error) {
       if (this.#options.factory === undefined || this.#options.operation === "sren") {
         throw error;
@@ -233,6 +238,13 @@ class Wake {
       this.#association.notes.push((error as Error).message);
       return undefined;
     }
+  }
+
+  /** Whether a saved association of this identity can be gone on with. */
+  private isAssociated({ certificates }: Identity): boolean {
+    const { address, port, resume = "context" } = this.#options;
+    const stored = resume === "context" ? this.#sessions.get({ address, port }) : undefined;
+    return stored?.isContext === true && !stored.isUsed && sameBytes(stored.clientCertHash, sha256(certificates[0]!));
   }
 
   private connect(identity: Identity): void {

@@ -409,6 +409,30 @@ describe("a device that meets something bad", () => {
     }
   });
 
+  it("looks at its key only where a handshake needs it, and enrols again where that finds another one", async () => {
+    const copy = newFolder();
+    const own = await startEstServer({ dir: folder });
+    peers.push({ port: own.port, output: () => "", stop: () => own.close() });
+    const args = [...to(own.port), ...trust(), "--state", copy];
+    await wakeLine("run", ...args, ...identityArgs());
+    assert.equal((await wakeLine("crts", ...args)).way, "full");
+    // The key in use and another one, both as PSA stores them.
+    const keys = join(copy, "flash", "keys");
+    const [used] = readdirSync(keys).filter((name) => name.startsWith("00000000005450"));
+    const other = newFolder();
+    await wakeLine("run", ...to(own.port), ...trust(), "--state", other, ...identityArgs());
+    const key = readFileSync(join(keys, used!));
+    const wrong = readFileSync(join(other, "flash", "keys", used!));
+    assert.equal(wrong.length, key.length);
+    writeFileSync(join(keys, used!), wrong);
+    assert.equal((await wakeLine("crts", ...args)).way, "context");
+    own.forget();
+    assertOneLine(await torpor("crts", ...args, "--context-patience", "0.1"), /key does not belong/);
+    assertOneLine(await torpor("crts", ...args), /key .* missing or corrupt/);
+    assert.equal((await wakeLine("sen", ...args, ...identityArgs())).code, "2.04");
+    assert.equal((await wakeLine("sren", ...args)).code, "2.04");
+  });
+
   it("refuses a certificate that its TLS library cannot use, and keeps the old pair", async () => {
     const dir = newFolder();
     const rsa = (...args: string[]): void => void execFileSync("openssl", args, { cwd: dir, stdio: "pipe" });

@@ -5,15 +5,14 @@
 
 import { strict as assert } from "node:assert";
 import "../../hosts/node/native.js";
-import { clock, timer, UDP } from "../../hosts/node/io.js";
-import { AssociationReport, DTLSSocket, type DTLSSocketOptions } from "../../src/dtls/socket.js";
+import { clock } from "../../hosts/node/io.js";
+import type { AssociationReport } from "../../src/dtls/socket.js";
 import { destroyKey, importKey, type KeyId } from "../../src/pki/key.js";
 import { SessionTable } from "../../src/session/table.js";
 import { TestCA, type TestIdentity, writeCertificates, writeIdentity } from "../support/certificates.js";
 import { newFolder } from "../support/command.js";
+import { type EchoOptions, echo } from "../support/echo.js";
 import { type Peer, startGnutls } from "../support/peers.js";
-
-const MESSAGE = Uint8Array.from({ length: 100 }, (_, i) => i);
 
 describe("a DTLS socket against gnutls-serv", () => {
   const folder = newFolder();
@@ -36,39 +35,13 @@ describe("a DTLS socket against gnutls-serv", () => {
     peer = await startGnutls({ ...writeIdentity(folder, "server", server), clientCA }, address, options);
   }
 
-  /** Connects, sends one message, waits for its echo, and closes. */
-  function echo(address: string, more: Partial<DTLSSocketOptions> = {}): Promise<AssociationReport> {
-    const report = new AssociationReport();
-    return new Promise((resolve, reject) => {
-      const buffer = new Uint8Array(1200);
-      const socket = new DTLSSocket({
-        address,
-        port: peer!.port,
-        socket: { io: UDP },
-        timer,
-        clock,
-        secure: {
-          trustAnchors: [ca.root],
-          certificates: device.chain,
-          key,
-          handshakeTimer: 1000,
-          patience: 8000,
-        },
-        report,
-        ...more,
-        onWritable: () => socket.write(MESSAGE),
-        onReadable: () => {
-          const length = socket.read(buffer);
-          if (length !== undefined) {
-            assert.deepEqual(buffer.subarray(0, length), MESSAGE);
-            socket.close();
-            resolve(report);
-          }
-        },
-        onError: reject,
-      });
+  const life = (address: string, more: Pick<EchoOptions, "sessions" | "resume"> = {}): Promise<AssociationReport> =>
+    echo({
+      address,
+      port: peer!.port,
+      secure: { trustAnchors: [ca.root], certificates: device.chain, key },
+      ...more,
     });
-  }
 
   /** By the server's own log: in two handshakes one certificate came, so one was an abbreviated one. */
   function received(): { certificates: number; finished: number } {
@@ -86,20 +59,20 @@ describe("a DTLS socket against gnutls-serv", () => {
   ] as const) {
     it(`connects to ${address}, given as ${spelled}, whose certificate carries that address`, async () => {
       await start(address, address);
-      assert.equal((await echo(spelled)).way, "full");
+      assert.equal((await life(spelled)).way, "full");
     });
   }
 
   it("refuses a server on [::1] whose certificate carries another address", async () => {
     await start("::1", "::2");
-    await assert.rejects(echo("::1"), /name or address/);
+    await assert.rejects(life("::1"), /name or address/);
   });
 
   it("resumes by session id, which the server confirms", async () => {
     await start("127.0.0.1", "127.0.0.1", ["--debug", "4"]);
     const sessions = newTable(512);
-    assert.equal((await echo("127.0.0.1", { sessions })).way, "full");
-    const report = await echo("127.0.0.1", { sessions });
+    assert.equal((await life("127.0.0.1", { sessions })).way, "full");
+    const report = await life("127.0.0.1", { sessions });
     assert.equal(report.way, "session");
     assert.equal(report.roundTrips, 2);
     assert.deepEqual(received(), { certificates: 1, finished: 2 });
@@ -108,8 +81,8 @@ describe("a DTLS socket against gnutls-serv", () => {
   it("resumes by ticket where asked to, which the server confirms", async () => {
     await start("127.0.0.1", "127.0.0.1", ["--debug", "4"]);
     const sessions = newTable(1536);
-    assert.equal((await echo("127.0.0.1", { sessions, resume: "ticket" })).way, "full");
-    assert.equal((await echo("127.0.0.1", { sessions, resume: "ticket" })).way, "ticket");
+    assert.equal((await life("127.0.0.1", { sessions, resume: "ticket" })).way, "full");
+    assert.equal((await life("127.0.0.1", { sessions, resume: "ticket" })).way, "ticket");
     assert.deepEqual(received(), { certificates: 1, finished: 2 });
   });
 });

@@ -1,6 +1,6 @@
 /**
- * Real DTLS and CoAP peers as child processes: OpenSSL, GnuTLS, libcoap, socat. A peer that is not installed is an
- * error, never a skipped test.
+ * Real DTLS and CoAP peers as child processes: OpenSSL, GnuTLS, wolfSSL, libcoap, socat. A peer that is not installed is
+ * an error, never a skipped test; wolfSSL, which has to be built, may be missing, save in CI.
  *
  *     const peer = await startCoapServer("openssl", identity, folder);
  *     …
@@ -10,8 +10,11 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { generate, type ParsedPacket, parse } from "coap-packet";
+import { checkout } from "../../hosts/node/native.js";
 import { run } from "./command.js";
 
 /** Files that a TLS server starts with, PEM. */
@@ -182,6 +185,21 @@ export async function startGnutls(
     ...["--priority", "NORMAL:+ECDHE-ECDSA:+AES-128-CCM-8:+AES-128-CCM", "--mtu", "1232", ...options],
   ]);
   return peerOf(child, port, address);
+}
+
+/**
+ * The test server over wolfSSL (test/peers/wolfssl); it has connection IDs and sends back every message. Undefined where
+ * npm test could not build it, which it said; in CI that ended the setup.
+ */
+export async function startWolfssl(files: ServerFiles): Promise<Peer | undefined> {
+  const { wolfssl } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as {
+    wolfssl?: string;
+  };
+  if (wolfssl === undefined && !process.env.CI) {
+    return undefined;
+  }
+  const port = await freePorts();
+  return peerOf(start(wolfssl ?? "wolfssl_server", [String(port), files.certificate, files.key, files.clientCA]), port);
 }
 
 /** socat as a DTLS terminator (OpenSSL) in front of a plain CoAP port. */
