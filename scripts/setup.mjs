@@ -49,6 +49,7 @@ const TEST_TOOLS = {
   "coap-server-gnutls": "libcoap3-bin",
   socat: "socat",
   valgrind: "valgrind",
+  strace: "strace",
 };
 
 function onPath(command) {

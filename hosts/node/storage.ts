@@ -8,9 +8,11 @@
 
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -191,7 +193,7 @@ export class DeviceState {
 
   /**
    * Takes the folder for this process until it ends: two wakes at once would each change half of the identity. The file
-   * "lock" holds the number of the process that has it; one that has died gives way.
+   * "lock" holds the number of the process that has it; one that has died gives way, and half-written files go with it.
    * @throws StorageError where another process has it.
    */
   lock(): void {
@@ -200,6 +202,7 @@ export class DeviceState {
       try {
         writeFileSync(path, String(process.pid), { flag: "wx", mode: 0o600 });
         process.once("exit", () => rmSync(path, { force: true }));
+        this.#sweep();
         return;
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== "EEXIST") {
@@ -218,6 +221,16 @@ export class DeviceState {
       rmSync(path, { force: true });
     }
     throw new StorageError(`cannot lock ${this.#folder}: other processes come and go; try again`);
+  }
+
+  /** Removes what writes that were cut off have left: a new value, never renamed; a private key, maybe. */
+  #sweep(): void {
+    const flash = join(this.#folder, "flash");
+    for (const file of existsSync(flash) ? readdirSync(flash, { recursive: true, encoding: "utf8" }) : []) {
+      if (file.endsWith(".new")) {
+        rmSync(join(flash, file), { force: true });
+      }
+    }
   }
 
   /** Key-value storage for one path, as ECMA-419's `open({ path })`. */

@@ -88,6 +88,47 @@ static int open_retained(void)
     return 0;
 }
 
+/* Removes from a folder what a write that was cut off has left: a new value, never renamed; a private key, maybe. */
+static void sweep(const char *folder)
+{
+    char path[FILE_PATH_BYTES + sizeof(((struct dirent *) 0)->d_name) + 1];
+    struct dirent *entry;
+    DIR *directory = opendir(folder);
+
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        size_t length = strlen(entry->d_name);
+        if (length > 4 && strcmp(entry->d_name + length - 4, ".new") == 0) {
+            snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+            (void) unlink(path);
+        }
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+}
+
+/* The folders of flash: one for PSA's keys, one for each store. */
+static void open_flash(void)
+{
+    char path[PATH_BYTES + 16], folder[FILE_PATH_BYTES];
+    struct dirent *entry;
+    DIR *directory;
+
+    /* The key storage makes its own folder alone. */
+    snprintf(path, sizeof(path), "%s/flash", state_folder);
+    (void) mkdir(path, 0700);
+    directory = opendir(path);
+    while (directory != NULL && (entry = readdir(directory)) != NULL) {
+        if (entry->d_name[0] != '.') {
+            snprintf(folder, sizeof(folder), "%s/%.*s", path, NAME_BYTES, entry->d_name);
+            sweep(folder);
+        }
+    }
+    if (directory != NULL) {
+        closedir(directory);
+    }
+}
+
 int host_open(const char *state, const char *arguments)
 {
     char keys[PATH_BYTES + 16];
@@ -99,14 +140,15 @@ int host_open(const char *state, const char *arguments)
     strcpy(state_folder, state);
     strcpy(argument_folder, arguments);
     if (state[0] != '\0') {
-        snprintf(keys, sizeof(keys), "%s/flash", state);
-        (void) mkdir(keys, 0700); /* the key storage makes its own folder alone */
         snprintf(keys, sizeof(keys), "%s/flash/keys", state);
         if (torpor_its_open(keys) != 0) {
             fputs("simulator: the path of the state is too long\n", stderr);
             return -1;
         }
-        return open_retained();
+        if (open_retained() != 0) {
+            return -1;
+        }
+        open_flash();
     }
     return 0;
 }

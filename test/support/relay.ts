@@ -19,6 +19,19 @@ export type Direction = "out" | "in";
 export interface Recorded {
   readonly direction: Direction;
   readonly bytes: Buffer;
+  /** The device's UDP port. The server sees another one in its place, for each of these one. */
+  readonly port: number;
+}
+
+/** The DTLS records of a datagram, which may hold several (RFC 6347 section 4.1). */
+export function* recordsOf(datagram: Buffer): IterableIterator<Buffer> {
+  for (let at = 0; at + 13 <= datagram.length; ) {
+    // Records to the server carry its connection ID before their length (RFC 9146 section 4).
+    const head = datagram[at] === CONNECTION_ID_RECORD ? 13 + CONNECTION_ID_BYTES : 13;
+    const end = at + head + datagram.readUInt16BE(at + head - 2);
+    yield datagram.subarray(at, end);
+    at = end;
+  }
 }
 
 /** Milliseconds after which a flight has come as a whole. */
@@ -58,19 +71,12 @@ export class Relay {
     return this.#front.address().port;
   }
 
-  /** DTLS records of a content type, one for each: a datagram may hold several (RFC 6347 section 4.1). */
+  /** How many DTLS records of a content type there were. */
   records(contentType: number, direction: Direction): number {
     let count = 0;
     for (const datagram of this.datagrams) {
-      if (datagram.direction !== direction) {
-        continue;
-      }
-      const { bytes } = datagram;
-      for (let at = 0; at + 13 <= bytes.length; ) {
-        count += bytes[at] === contentType ? 1 : 0;
-        // Records to the server carry its connection ID before their length (RFC 9146 section 4).
-        const head = bytes[at] === CONNECTION_ID_RECORD ? 13 + CONNECTION_ID_BYTES : 13;
-        at += head + bytes.readUInt16BE(at + head - 2);
+      if (datagram.direction === direction) {
+        count += [...recordsOf(datagram.bytes)].filter((record) => record[0] === contentType).length;
       }
     }
     return count;
@@ -106,21 +112,21 @@ export class Relay {
     if (back === undefined) {
       back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
       back.on("message", (answer) => {
-        for (const part of this.split({ direction: "in", bytes: answer })) {
-          this.#record("in", part, () => this.#front.send(part, devicePort, this.#target.address));
+        for (const part of this.split({ direction: "in", bytes: answer, port: devicePort })) {
+          this.#record("in", part, devicePort, () => this.#front.send(part, devicePort, this.#target.address));
         }
       });
       this.#backs.set(devicePort, back);
     }
     const socket = back;
     this.#device = devicePort;
-    for (const part of this.split({ direction: "out", bytes })) {
-      this.#record("out", part, () => socket.send(part, this.#target.port, this.#target.address));
+    for (const part of this.split({ direction: "out", bytes, port: devicePort })) {
+      this.#record("out", part, devicePort, () => socket.send(part, this.#target.port, this.#target.address));
     }
   }
 
-  #record(direction: Direction, bytes: Buffer, send: () => void): void {
-    const datagram = { direction, bytes };
+  #record(direction: Direction, bytes: Buffer, port: number, send: () => void): void {
+    const datagram = { direction, bytes, port };
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
       if (this.reversed === direction) {

@@ -168,7 +168,7 @@ export class DTLSServer {
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
   #socket!: UDPSocket;
   #sweep: NodeJS.Timeout | undefined;
-  readonly #stats = { full: 0, resumed: 0, failed: 0, moved: 0 };
+  readonly #stats = { full: 0, resumed: 0, failed: 0, moved: 0, stale: 0 };
 
   private constructor(options: DTLSServerOptions) {
     this.#options = options;
@@ -204,8 +204,11 @@ export class DTLSServer {
     return this.#socket.port;
   }
 
-  /** Associations now; handshakes so far: full, resumed, failed; and how often one was followed to another address. */
-  get stats(): { associations: number; full: number; resumed: number; failed: number; moved: number } {
+  /**
+   * Associations now; handshakes so far: full, resumed, failed; how often one was followed to another address; and how
+   * many datagrams to open associations were of no use: late or doubled ones, replays, forgeries.
+   */
+  get stats(): { associations: number; full: number; resumed: number; failed: number; moved: number; stale: number } {
     return { associations: this.#associations.size, ...this.#stats };
   }
 
@@ -299,11 +302,15 @@ export class DTLSServer {
 
   #receive(association: Association, datagram: Uint8Array, name: string, endpoint: Endpoint): void {
     const { engine } = association;
+    const isOpen = engine.state === EngineState.OPEN;
     const before = engine.highest;
     association.lastHeard = now();
     this.#associations.delete(association);
     this.#associations.add(association);
     engine.receive(association.lastHeard, datagram);
+    if (isOpen && engine.state === EngineState.OPEN && engine.highest === before) {
+      this.#stats.stale += 1;
+    }
     // Only a record that is authentic and newer than all before shows where the client is now (RFC 9146 section 6).
     if (association.name !== name && engine.highest > before) {
       this.#move(association, name, endpoint);

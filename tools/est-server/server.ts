@@ -61,6 +61,8 @@ export interface EstServerStats {
   failed: number;
   /** How often an association was followed to another address of its client. */
   moved: number;
+  /** Datagrams to open associations that were of no use: late or doubled ones, replays, forgeries. */
+  stale: number;
   /** CoAP requests answered so far, a block-wise one counted once. */
   requests: number;
   /** Certificates issued so far. */

@@ -1,0 +1,116 @@
+/**
+ * A device whose process is killed at every step of a wake: before and behind each datagram and each part of a write to
+ * storage. Then it wakes again, against the same server, and a relay tells whether a nonce was used twice.
+ */
+
+import "../../hosts/node/native.js";
+import { strict as assert } from "node:assert";
+import type { Step } from "../support/kill.js";
+import { KINDS, type Kind, Survival } from "../support/survival.js";
+
+/** Which kinds of wakes `npm test` goes through; `npm run test:long` takes all of them, at random. */
+const TRIED: readonly Kind[] = KINDS.filter(
+  ({ name, keep, doing }) =>
+    (keep === "retained" && doing.resume !== "none") ||
+    (keep === "flash" && doing.resume === undefined && doing.operation !== "run") ||
+    (keep === "flash" && doing.resume === "session") ||
+    (keep === "sealed" && name === "a wake by context"),
+);
+
+/** How many random kills; test:long has 2,000. */
+const KILLS = Number(process.env.TORPOR_KILLS ?? 24);
+
+/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
+function randomFrom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let value = Math.imul(state ^ (state >>> 15), 1 | state);
+    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value;
+    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+describe("a device that is killed in the middle of a wake", () => {
+  let survival: Survival;
+  const points = new Set<string>();
+
+  before(async () => {
+    survival = await Survival.start();
+  });
+  after(() => survival.close());
+
+  for (const kind of TRIED) {
+    it(`works on, kept in ${kind.keep} memory: ${kind.name}, killed at each of its steps`, async function () {
+      this.timeout(600_000);
+      let { device, doing } = await survival.prepare(kind);
+      const steps = await device.steps(doing);
+      await survival.recover(kind, device, "no step");
+      let killed = 0;
+      for (const step of steps) {
+        if (kind.isFirst) {
+          ({ device, doing } = await survival.prepare(kind));
+        }
+        const where = await device.killAt(step, doing);
+        if (where !== undefined) {
+          killed++;
+          points.add(`${kind.keep} ${kind.name} ${step.call} ${step.count}`);
+        }
+        await survival.recover(kind, device, where ?? "no step");
+      }
+      // How often the device has to look for a datagram is a matter of time: a few steps may not come.
+      assert.ok(killed >= steps.length * 0.8, `killed at ${killed} of ${steps.length} steps`);
+    });
+  }
+
+  it("was killed at 200 different steps or more, and came back by each way", () => {
+    assert.ok(points.size >= 200, `${points.size}`);
+    for (const way of ["context", "session", "ticket", "full"]) {
+      assert.ok(survival.ways[way]! > 0, JSON.stringify(survival.ways));
+    }
+    assert.ok(survival.audit.records > 1000);
+  });
+
+  it(`works on, killed at random: ${KILLS} times, half of them at any moment between two steps`, async function () {
+    this.timeout(60_000 + KILLS * 10_000);
+    const seed = Number(process.env.TORPOR_SEED ?? Date.now() % 1e6);
+    const random = randomFrom(seed);
+    const known = new Map<Kind, Awaited<ReturnType<Survival["prepare"]>> & { steps: Step[]; seconds: number }>();
+    let killed = 0;
+    for (let kills = 1; kills <= KILLS; kills++) {
+      const kind = KINDS[Math.floor(random() * KINDS.length)]!;
+      let device = known.get(kind);
+      if (device === undefined) {
+        const prepared = await survival.prepare(kind);
+        const steps = await prepared.device.steps(kind.doing);
+        await survival.recover(kind, prepared.device, "no step");
+        known.set(kind, (device = { ...prepared, steps, seconds: 0.06 }));
+      }
+      if (kind.isFirst) {
+        device = { ...device, ...(await survival.prepare(kind)) };
+      }
+      const byTime = random() < 0.5;
+      const step = device.steps[Math.floor(random() * device.steps.length)]!;
+      const seconds = random() * device.seconds;
+      let where = `${step.call} ${step.count}`;
+      if (byTime) {
+        where = `${seconds.toFixed(6)} s`;
+        const isKilled = await device.device.killAfter(seconds, kind.doing);
+        killed += isKilled ? 1 : 0;
+        // The end of a wake is where most happens: it is found by how long wakes last here and now.
+        known.get(kind)!.seconds = Math.min(
+          2,
+          isKilled ? device.seconds * 1.02 : Math.max(0.01, device.seconds * 0.95),
+        );
+      } else if ((await device.device.killAt(step, kind.doing)) !== undefined) {
+        killed++;
+      }
+      await survival.recover(
+        kind,
+        device.device,
+        `${where} of ${kind.name}, ${kind.keep}; kill ${kills}, seed ${seed}`,
+      );
+    }
+    assert.ok(killed >= KILLS / 2, `killed ${killed} times of ${KILLS}`);
+  });
+});

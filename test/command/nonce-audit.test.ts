@@ -1,0 +1,115 @@
+/** The check that stands for "no nonce is used twice" finds it where one is: with made-up captures. */
+
+import "../../hosts/node/native.js";
+import { strict as assert } from "node:assert";
+import { NonceAudit } from "../support/nonce-audit.js";
+
+const CHANGE_CIPHER_SPEC = 20;
+const APPLICATION_DATA = 23;
+
+/** Epoch and sequence number. */
+function numberOf(epoch: number, sequence: number): Buffer {
+  const number = Buffer.alloc(8);
+  number.writeUInt16BE(epoch);
+  number.writeUIntBE(sequence, 2, 6);
+  return number;
+}
+
+function record(type: number, number: Buffer, id: readonly number[], ...content: (Uint8Array | string)[]): Buffer {
+  const body = Buffer.concat(content.map((part) => Buffer.from(part)));
+  return Buffer.concat([Buffer.of(type, 0xfe, 0xfd), number, Buffer.from(id), Buffer.of(0, body.length), body]);
+}
+
+const sealed = (type: number, sequence: number, id: readonly number[], text: string, nonce = numberOf(1, sequence)) =>
+  record(type, numberOf(1, sequence), id, nonce, text);
+
+/** To the server, with a connection ID. */
+const request = (id: number, sequence: number, text: string): Buffer => sealed(25, sequence, [0, 0, 0, id], text);
+
+/** To the device. */
+const answer = (sequence: number, text: string): Buffer => sealed(APPLICATION_DATA, sequence, [], text);
+
+function serverHello(random: number): Buffer {
+  const message = Buffer.alloc(12 + 2 + 32, random);
+  message[0] = 2;
+  return record(22, numberOf(0, 1), [], message);
+}
+
+describe("the audit of nonces", () => {
+  let audit: NonceAudit;
+
+  beforeEach(() => {
+    audit = new NonceAudit();
+  });
+
+  const out = (port: number, ...records: Buffer[]): void =>
+    audit.look({ direction: "out", bytes: Buffer.concat(records), port });
+  const into = (port: number, ...records: Buffer[]): void =>
+    audit.look({ direction: "in", bytes: Buffer.concat(records), port });
+
+  /** A handshake on a port, up to the client's last flight. */
+  function shake(port: number, id: number, random: number): void {
+    into(port, serverHello(random));
+    out(port, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), request(id, 0, `finished ${random}`));
+  }
+
+  it("finds two records of one association with one number, from one port or from two", () => {
+    shake(1000, 1, 7);
+    out(1000, request(1, 1, "crts"));
+    out(1000, request(1, 1, "att"));
+    assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000001/);
+    audit.violations.length = 0;
+    out(2000, request(1, 2, "crts"));
+    out(3000, request(1, 2, "att"));
+    assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000002/);
+  });
+
+  it("finds a nonce that is used twice under two numbers", () => {
+    shake(1000, 1, 7);
+    out(1000, sealed(25, 1, [0, 0, 0, 1], "crts"));
+    out(1000, sealed(25, 2, [0, 0, 0, 1], "att", numberOf(1, 1)));
+    assert.equal(audit.violations.length, 1);
+  });
+
+  it("finds two of the server's records with one number, wherever the association has moved", () => {
+    shake(1000, 1, 7);
+    into(1000, answer(1, "a"));
+    out(2000, request(1, 1, "crts"));
+    into(2000, answer(1, "b"));
+    assert.match(audit.violations.join(), /association 1, in: .*0001000000000001/);
+  });
+
+  it("takes the same record twice for what it is, a copy", () => {
+    shake(1000, 1, 7);
+    out(1000, request(1, 1, "crts"));
+    out(2000, request(1, 1, "crts"));
+    into(2000, answer(0, "a"), answer(0, "a"));
+    assert.deepEqual(audit.violations, []);
+    assert.equal(audit.records, 5);
+  });
+
+  it("tells keys apart: directions, associations, and those of a later handshake from the same port or with the same ID", () => {
+    shake(1000, 1, 7);
+    out(1000, request(1, 1, "crts"));
+    into(1000, answer(1, "a"));
+    shake(2000, 2, 8);
+    out(2000, request(2, 1, "att"));
+    into(2000, answer(1, "b"));
+    shake(1000, 3, 9);
+    out(1000, request(3, 1, "sren"));
+    into(1000, answer(1, "c"));
+    shake(4000, 1, 10);
+    out(4000, request(1, 1, "sen"));
+    assert.deepEqual(audit.violations, []);
+    assert.equal(audit.associations, 4);
+    // The association that has moved to a port is the one of that port.
+    out(1000, request(2, 2, "att"));
+    into(1000, answer(1, "d"));
+    assert.match(audit.violations.join(), /association 2, in/);
+  });
+
+  it("does not let a record pass of which it does not know the key", () => {
+    into(1000, answer(1, "a"));
+    assert.equal(audit.violations.length, 1);
+  });
+});

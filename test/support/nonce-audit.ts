@@ -1,0 +1,113 @@
+/**
+ * Checks from a capture alone that no nonce is used twice: no two different records under one key with the same one
+ * (RFC 5288 section 3, RFC 6655 section 3: the nonce is a salt that belongs to the key and 8 bytes in the record).
+ *
+ *     const audit = new NonceAudit();
+ *     relay.pass = (datagram) => { audit.look(datagram); return 1; };
+ *     assert.deepEqual(audit.violations, []);
+ *
+ * It knows none of the keys. What has one key is told from the outside: an association begins with a ServerHello and has
+ * a key for each direction. A record to the server belongs to the association of its connection ID (RFC 9146), else to
+ * that of its port; a record to the device, which carries no ID, to the association that its port has spoken for last.
+ */
+
+import { CONNECTION_ID_BYTES } from "../../tools/est-server/engine.js";
+import { type Recorded, recordsOf } from "./relay.js";
+
+const CHANGE_CIPHER_SPEC = 20;
+const HANDSHAKE = 22;
+const CONNECTION_ID = 25;
+const SERVER_HELLO = 2;
+
+const EPOCH_AT = 3;
+const CONNECTION_ID_AT = 11;
+const HEADER_BYTES = 13;
+const NONCE_BYTES = 8;
+/** Of a handshake message, behind its header of 12 bytes and the version. */
+const RANDOM_AT = HEADER_BYTES + 12 + 2;
+const RANDOM_BYTES = 32;
+
+interface Association {
+  readonly number: number;
+  /** The server's random that it began with. */
+  readonly random: string;
+  /** The client has changed to the new keys: the ID of its next record is that of this association. */
+  isChanged: boolean;
+}
+
+export class NonceAudit {
+  /** What was found, in sentences. */
+  readonly violations: string[] = [];
+  /** Protected records looked at, and associations that they belonged to. */
+  records = 0;
+  associations = 0;
+  readonly #byPort = new Map<number, Association>();
+  readonly #byConnectionId = new Map<string, Association>();
+  /** Records by association, direction and nonce. */
+  readonly #seen = new Map<string, Buffer>();
+
+  look({ direction, bytes, port }: Recorded): void {
+    for (const record of recordsOf(bytes)) {
+      if (record.readUInt16BE(EPOCH_AT) > 0) {
+        this.#protected(direction, record, port);
+      } else if (direction === "in" && record[0] === HANDSHAKE && record[HEADER_BYTES] === SERVER_HELLO) {
+        const random = record.toString("hex", RANDOM_AT, RANDOM_AT + RANDOM_BYTES);
+        if (this.#byPort.get(port)?.random !== random) {
+          this.#byPort.set(port, this.#begin(random));
+        }
+      } else if (direction === "out" && record[0] === CHANGE_CIPHER_SPEC) {
+        const association = this.#byPort.get(port);
+        if (association !== undefined) {
+          association.isChanged = true;
+        }
+      }
+    }
+  }
+
+  #begin(random: string): Association {
+    return { number: ++this.associations, random, isChanged: false };
+  }
+
+  #protected(direction: Recorded["direction"], record: Buffer, port: number): void {
+    const hasId = record[0] === CONNECTION_ID;
+    const association = hasId ? this.#identified(record, port) : this.#byPort.get(port);
+    if (association === undefined) {
+      this.violations.push(`a protected record to or from port ${port}, where no association began`);
+      return;
+    }
+    this.records++;
+    const header = HEADER_BYTES + (hasId ? CONNECTION_ID_BYTES : 0);
+    const number = record.toString("hex", EPOCH_AT, EPOCH_AT + NONCE_BYTES);
+    const nonce = record.toString("hex", header, header + NONCE_BYTES);
+    // Both count: what mbedTLS puts into the record is the epoch and the number, which other servers need not do.
+    for (const [what, value] of [
+      ["epoch and sequence number", number],
+      ["nonce", nonce],
+    ] as const) {
+      const key = `${association.number} ${direction} ${what} ${value}`;
+      const before = this.#seen.get(key);
+      if (before === undefined) {
+        this.#seen.set(key, record);
+      } else if (!before.equals(record)) {
+        this.violations.push(
+          `association ${association.number}, ${direction}: two different records with the ${what} ${value}`,
+        );
+      }
+    }
+  }
+
+  /** The association of a record with an ID, which moves to the port that it came from. */
+  #identified(record: Buffer, port: number): Association {
+    const id = record.toString("hex", CONNECTION_ID_AT, CONNECTION_ID_AT + CONNECTION_ID_BYTES);
+    const here = this.#byPort.get(port);
+    let association = this.#byConnectionId.get(id);
+    if (here?.isChanged) {
+      here.isChanged = false;
+      association = here;
+    }
+    association ??= this.#begin(""); // it began before the audit did
+    this.#byConnectionId.set(id, association);
+    this.#byPort.set(port, association);
+    return association;
+  }
+}
