@@ -5,7 +5,9 @@
  */
 
 import type { AssociationReport, Way } from "../../src/dtls/socket.js";
+import type { ScheduleReport } from "../../src/enrollment/run.js";
 import type { Operation, OperationReport } from "../../src/enrollment/wake.js";
+import type { ESTResource } from "../../src/est/discovery.js";
 
 export interface WakeResult {
   readonly association: AssociationReport;
@@ -15,6 +17,10 @@ export interface WakeResult {
   readonly bytes: number;
   /** Milliseconds. */
   readonly duration: number;
+  /** Of `run`. */
+  readonly schedule?: ScheduleReport | undefined;
+  /** Of `core`. */
+  readonly resources?: readonly ESTResource[] | undefined;
   /** Bytes at the peak; `xs` are the parts of xsPeak, where the host is XS. */
   readonly heap: {
     readonly xsPeak: number;
@@ -51,6 +57,9 @@ export interface WakeLine {
   /** Bytes that each record to the server adds to its message. */
   readonly overhead: number;
   readonly notes: readonly string[];
+  /** What comes next, of `run`; where the server has what, of `core`. */
+  readonly schedule?: ScheduleReport | undefined;
+  readonly resources?: readonly ESTResource[] | undefined;
 }
 
 export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
@@ -73,14 +82,18 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     timeChecked: association.timeChecked ?? null,
     overhead: association.overhead,
     notes: association.notes,
+    schedule: result.schedule,
+    resources: result.resources,
   };
   return JSON.stringify(line);
 }
 
 /** The lines for people. */
-export function textOf(wake: number, { association, operations, duration, heap }: WakeResult): string {
+export function textOf(wake: number, result: WakeResult): string {
+  const { association, operations, duration, heap, schedule, resources = [] } = result;
+  const next = schedule === undefined ? [] : [`next: ${schedule.next}, in ${schedule.sleep} s`];
   if (operations.length === 0) {
-    return `wake ${wake}: nothing is due`;
+    return [`wake ${wake}: nothing is due`, ...next].join("\n");
   }
   const lines = operations.map(({ operation, code, bytes }) => `${operation}: ${code}, ${bytes} bytes`);
   const { handshake, application, way, roundTrips } = association;
@@ -96,5 +109,10 @@ export function textOf(wake: number, { association, operations, duration, heap }
       `trips; requests ${application.bytesOut} + ${application.bytesIn} bytes; ${duration} ms; ` +
       `${association.protocol} ${association.cipherSuite}${xs}`,
   );
+  for (const { name, path, host, port, formats } of resources) {
+    const authority = host === undefined ? "" : `coaps://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    lines.push(`${name}: ${authority}${path}${formats.length > 0 ? `, Content-Format ${formats.join(" or ")}` : ""}`);
+  }
+  lines.push(...next);
   return [...lines, ...association.notes.map((note) => `note: ${note}`)].join("\n");
 }
