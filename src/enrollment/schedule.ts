@@ -175,7 +175,7 @@ export function livedOn(
   return {
     ...life,
     time: now,
-    retryAt: now + Math.ceil(wait),
+    retryAt: now + Math.round(wait),
     failures,
     refusals: refused === "device" ? Math.min(life.refusals + 1, 255) : life.refusals,
     distrusts: refused === "server" ? Math.min(life.distrusts + 1, 255) : life.distrusts,
