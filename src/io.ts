@@ -22,6 +22,8 @@ export interface Clock {
   readonly ticks: number;
   /** Milliseconds since 1970-01-01T00:00Z, going on during sleep; undefined where there is no trusted clock. */
   readonly time: number | undefined;
+  /** Milliseconds since power-on, going on during sleep; undefined, or left out, where the host has no such count. */
+  readonly uptime?: number | undefined;
 }
 
 /**

@@ -270,6 +270,14 @@ FUNCTION(torpor_csr)
     return result_length(c, ret, length);
 }
 
+FUNCTION(torpor_chain_verify)
+{
+    size_t chain_length, anchors_length;
+    const uint8_t *chain = bytes_of(c, 0, &chain_length);
+    const uint8_t *anchors = bytes_of(c, 1, &anchors_length);
+    return c->failed ? NULL : result(c, torpor_chain_verify(chain, chain_length, anchors, anchors_length));
+}
+
 FUNCTION(torpor_seal_key)
 {
     uint32_t key = 0;
@@ -594,6 +602,20 @@ FUNCTION(torpor_dtls_unique)
     return c->failed ? NULL : result(c, torpor_dtls_unique(d, out));
 }
 
+FUNCTION(torpor_dtls_keep_chain)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, torpor_dtls_keep_chain(d));
+}
+
+FUNCTION(torpor_dtls_chain)
+{
+    size_t size;
+    torpor_dtls *d = engine_of(c);
+    uint8_t *out = bytes_of(c, 0, &size);
+    return c->failed ? NULL : result(c, torpor_dtls_chain(d, out, size));
+}
+
 FUNCTION(torpor_dtls_offer_connection_id)
 {
     torpor_dtls *d = engine_of(c);
@@ -776,6 +798,7 @@ static const struct {
     EXPORT(torpor_key_sign),
     EXPORT(torpor_key_destroy),
     EXPORT(torpor_csr),
+    EXPORT(torpor_chain_verify),
     EXPORT(torpor_dtls_create),
     EXPORT(torpor_dtls_free),
     EXPORT(torpor_dtls_trust),
@@ -805,6 +828,8 @@ static const struct {
     EXPORT(torpor_dtls_session_kind),
     EXPORT(torpor_dtls_session_lifetime),
     EXPORT(torpor_dtls_unique),
+    EXPORT(torpor_dtls_keep_chain),
+    EXPORT(torpor_dtls_chain),
     EXPORT(torpor_dtls_offer_connection_id),
     EXPORT(torpor_dtls_restore),
     EXPORT(torpor_dtls_drop_ticket),

@@ -5,7 +5,9 @@
  */
 
 import type { AssociationReport, Way } from "../../src/dtls/socket.js";
+import type { ScheduleReport } from "../../src/enrollment/run.js";
 import type { Operation, OperationReport } from "../../src/enrollment/wake.js";
+import type { ESTResource } from "../../src/est/discovery.js";
 
 export interface WakeResult {
   readonly association: AssociationReport;
@@ -17,6 +19,10 @@ export interface WakeResult {
   readonly duration: number;
   /** Milliseconds of processor time of the wake alone: without the start of the process and of the engine. */
   readonly cpu: number;
+  /** Of `run`. */
+  readonly schedule?: ScheduleReport | undefined;
+  /** Of `core`. */
+  readonly resources?: readonly ESTResource[] | undefined;
   /** Bytes at the peak; `xs` are the parts of xsPeak, where the host is XS. */
   readonly heap: {
     readonly xsPeak: number;
@@ -55,6 +61,9 @@ export interface WakeLine {
   /** Milliseconds of processor time, without the start of the process. */
   readonly cpu: number;
   readonly notes: readonly string[];
+  /** What comes next, of `run`; where the server has what, of `core`. */
+  readonly schedule?: ScheduleReport | undefined;
+  readonly resources?: readonly ESTResource[] | undefined;
 }
 
 export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
@@ -78,14 +87,18 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     overhead: association.overhead,
     cpu: Math.round(cpu * 1000) / 1000,
     notes: association.notes,
+    schedule: result.schedule,
+    resources: result.resources,
   };
   return JSON.stringify(line);
 }
 
 /** The lines for people. */
-export function textOf(wake: number, { association, operations, duration, heap }: WakeResult): string {
+export function textOf(wake: number, result: WakeResult): string {
+  const { association, operations, duration, heap, schedule, resources = [] } = result;
+  const next = schedule === undefined ? [] : [`next: ${schedule.next}, in ${schedule.sleep} s`];
   if (operations.length === 0) {
-    return `wake ${wake}: nothing is due`;
+    return [`wake ${wake}: nothing is due`, ...next].join("\n");
   }
   const lines = operations.map(({ operation, code, bytes }) => `${operation}: ${code}, ${bytes} bytes`);
   const { handshake, application, way, roundTrips } = association;
@@ -101,5 +114,10 @@ export function textOf(wake: number, { association, operations, duration, heap }
       `trips; requests ${application.bytesOut} + ${application.bytesIn} bytes; ${duration} ms; ` +
       `${association.protocol} ${association.cipherSuite}${xs}`,
   );
+  for (const { name, path, host, port, formats } of resources) {
+    const authority = host === undefined ? "" : `coaps://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    lines.push(`${name}: ${authority}${path}${formats.length > 0 ? `, Content-Format ${formats.join(" or ")}` : ""}`);
+  }
+  lines.push(...next);
   return [...lines, ...association.notes.map((note) => `note: ${note}`)].join("\n");
 }

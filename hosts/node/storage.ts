@@ -233,6 +233,17 @@ export class DeviceState {
     }
   }
 
+  /** Removes all that the device remembers, in retained memory and in flash. @throws StorageError */
+  erase(): void {
+    for (const part of [join(this.#folder, "flash"), this.#retained]) {
+      try {
+        rmSync(part, { recursive: true, force: true });
+      } catch (error) {
+        throw explain("erase", part, error);
+      }
+    }
+  }
+
   /** Key-value storage for one path, as ECMA-419's `open({ path })`. */
   open(path: string): KeyValueStore {
     return new Store(join(this.#folder, "flash", path));

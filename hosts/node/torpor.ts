@@ -14,6 +14,7 @@ import { parseURI } from "../../src/coap/uri.js";
 import { libraryVersion } from "../../src/dtls/engine.js";
 import type { Resume } from "../../src/dtls/socket.js";
 import type { Identity } from "../../src/enrollment/identity.js";
+import { reset, statusOf } from "../../src/enrollment/status.js";
 import { type Keep, type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
 import { TorporError } from "../../src/errors.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
@@ -24,29 +25,44 @@ import { readPEM } from "./pem.js";
 import { jsonOf, textOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
 import { simulate, slotsNotice } from "./simulator.js";
+import { statusText } from "./status.js";
 import { DeviceState, MemoryState } from "./storage.js";
 
 const HELP = `torpor: an EST-coaps client (RFC 9148) for devices that sleep; one invocation is one wake
 
-  torpor crts|att|sen|sren|run --server coaps://HOST[:PORT][/LABEL] [options]
-  torpor sessions --state DIR
+  torpor crts|att|sen|sren|skg|skc|core|run --server coaps://HOST[:PORT][/LABEL] [options]
+  torpor sessions|status|reset --state DIR
 
 operations
   crts   get the CA certificates; its self-issued ones are trusted from then on
   att    get what the server wants to see in a certificate request
   sen    make a key and enrol it (simple enrolment)
   sren   make a new key and renew the certificate with it (simple re-enrolment)
-  run    do what is due: the first boot (crts, att, sen), or sren after two thirds of the lifetime, or nothing
-  sessions  list what the device keeps to come back by; connects to nobody
+  skg    have the server make a key and certify it: both in one answer; the key goes to the key storage alone
+  skc    the same, with a single certificate in place of PKCS #7
+  core   ask the server where its EST resources are
+  run    do what is due: the first boot (crts, att, sen), a renewal (crts, att, sren) after two thirds of the lifetime,
+         the first boot again where the certificate has expired, another try after a failure, or nothing
+  sessions  list what the device keeps to come back by; connects to nobody, as the two below
+  status    tell who the device is, what is due when, and what failed last
+  reset     erase keys, certificates, trust and sessions: the device is as the factory left it
 
 identity and trust (PEM or DER files)
-  --trust FILE         trust anchors; not needed once crts has been done with --state
+  --trust FILE         trust anchors; not needed once crts has been done with --state. run begins with these, and then
+                       trusts what crts has brought
   --cert FILE          the factory certificate, then those above it
   --key FILE           its private key: PKCS #8 or SEC 1, P-256 or P-384, not encrypted
 
+the certificate
+  --p384               make keys on P-384, where the server does not wish another curve (P-256)
+  --same-key           renew with the same key (a new key for each renewal)
+  --any-subject        take a certificate whose subject is not the one that was asked for
+  --demand-ra          refuse a server that is verified by --trust and whose certificate does not name it a registration
+                       authority (id-kp-cmcRA, RFC 9148 section 9.2); run notes it without this
+
 the device
   --state DIR          its memory: retained.bin survives sleep, flash/ survives power-off; made where missing.
-                       Without it nothing is kept, and only crts and att can be done
+                       Without it nothing is kept, and only crts, att and core can be done
   --host HOST          what the device runs on: node (the default), or simulator: XS with a device's memory
   --heap BYTES         XS memory of the simulator: slots, chunks and stack together (32768; 0: no limit), or esp32:
                        what the Moddable SDK gives an ESP32 (32768 bytes of chunks, 2048 slots, 384 of stack)
@@ -63,6 +79,7 @@ the connection
                        handshake; session or ticket: resume by these only; none: a full handshake (context)
   --cid BYTES          length of the connection ID in the server's records, 0 to 8 (0)
   --context-patience S seconds that the server may take to answer a restored association (4)
+  --discover           ask first where the EST resources are (core), and go there
   --block SIZE         CoAP blocks of at most 16, 32, 64, 128, 256, 512 or 1024 bytes (1024, or what fits the MTU)
   --mtu N              largest UDP payload, 256 to 2048 bytes (1232)
   --handshake-timer S  seconds until a handshake flight is sent again (9, RFC 7925)
@@ -71,7 +88,7 @@ the connection
 
 output
   --json               one line of JSON for the wake
-  --out FILE           the body of the last answer, as it came
+  --out FILE           the body of the last answer, as it came; of skg and skc the certificate alone
   --debug              stack traces of what fails; the simulator has 64-bit slots then, and no limit of memory
   --version, --help
 
@@ -82,13 +99,23 @@ sessions are as they were. 2: the command line makes no sense.
 /** A command line that makes no sense. */
 class UsageError extends TorporError {}
 
-const OPERATIONS: readonly string[] = ["crts", "att", "sen", "sren", "run"];
+const OPERATIONS: readonly string[] = ["crts", "att", "sen", "sren", "skg", "skc", "core", "run"];
+/** Those that connect to nobody. */
+const LOCAL = ["sessions", "status", "reset"] as const;
+const WITHOUT_STATE: readonly string[] = ["crts", "att", "core"];
 
 const RESUME: readonly Resume[] = ["context", "session", "ticket", "none"];
 const KEEP: readonly Keep[] = ["retained", "sealed", "flash"];
 
 const isOneOf = <T extends string>(all: readonly T[], text: string): text is T =>
   (all as readonly string[]).includes(text);
+
+interface LocalArguments {
+  readonly local: (typeof LOCAL)[number];
+  readonly state: string;
+  readonly ttl: number;
+  readonly json: boolean;
+}
 
 interface Arguments {
   readonly options: Omit<WakeOptions, "address" | "trust" | "factory">;
@@ -148,14 +175,7 @@ function blockSizeOf(text: string | undefined, mtu: number): BlockSize {
   return size as BlockSize;
 }
 
-/** `torpor sessions`: the table of the device in the folder `list`. */
-interface Listing {
-  readonly list: string;
-  readonly ttl: number;
-  readonly json: boolean;
-}
-
-function parseCommandLine(argv: readonly string[]): Arguments | Listing | "help" | "version" {
+function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments | "help" | "version" {
   let parsed: ReturnType<typeof parse>;
   try {
     parsed = parse(argv);
@@ -173,15 +193,15 @@ function parseCommandLine(argv: readonly string[]): Arguments | Listing | "help"
   if (operation === undefined || more.length > 0) {
     throw new UsageError(`expected one operation, got ${positionals.length}: one of ${OPERATIONS.join(", ")}`);
   }
-  if (!OPERATIONS.includes(operation) && operation !== "sessions") {
-    throw new UsageError(`"${operation}" is no operation: one of ${OPERATIONS.join(", ")}, sessions`);
-  }
-  if (operation === "sessions") {
+  if (isOneOf(LOCAL, operation)) {
     if (values.state === undefined) {
-      throw new UsageError("sessions needs --state DIR: the device whose table is to be shown");
+      throw new UsageError(`${operation} needs --state DIR: the device that it is about`);
     }
     const ttl = wholeNumberOf("ttl", values.ttl, 0, 31536000) ?? 86400;
-    return { list: values.state, ttl, json: values.json ?? false };
+    return { local: operation, state: values.state, ttl, json: values.json ?? false };
+  }
+  if (!OPERATIONS.includes(operation)) {
+    throw new UsageError(`"${operation}" is no operation: one of ${[...OPERATIONS, ...LOCAL].join(", ")}`);
   }
   if (values.server === undefined) {
     throw new UsageError("--server is missing: coaps://HOST[:PORT][/LABEL]");
@@ -205,7 +225,7 @@ function parseCommandLine(argv: readonly string[]): Arguments | Listing | "help"
   if ((values.cert === undefined) !== (values.key === undefined)) {
     throw new UsageError("--cert and --key go together");
   }
-  if (values.state === undefined && operation !== "crts" && operation !== "att") {
+  if (values.state === undefined && !WITHOUT_STATE.includes(operation)) {
     throw new UsageError(`${operation} needs --state DIR: the key and the certificate have to be kept somewhere`);
   }
   const mtu = wholeNumberOf("mtu", values.mtu, 256, 2048);
@@ -230,6 +250,11 @@ function parseCommandLine(argv: readonly string[]): Arguments | Listing | "help"
       patience: milliseconds(numberOf("patience", values.patience, 0.001, 3600)),
       contextPatience: milliseconds(numberOf("context-patience", values["context-patience"], 0.001, 3600)),
       connectionIdLength: wholeNumberOf("cid", values.cid, 0, 8),
+      discovery: values.discover ? "first" : undefined,
+      keyBits: values.p384 ? 384 : undefined,
+      keyPolicy: values["same-key"] ? "same" : undefined,
+      subject: values["any-subject"] ? "any" : undefined,
+      registrationAuthority: values["demand-ra"] ? "demand" : undefined,
     },
     host,
     heap: values.heap === "esp32" ? values.heap : wholeNumberOf("heap", values.heap, 0, 16777216),
@@ -271,6 +296,11 @@ function parse(argv: readonly string[]) {
       "context-patience": text,
       cid: text,
       keep: text,
+      discover: { type: "boolean" },
+      p384: { type: "boolean" },
+      "same-key": { type: "boolean" },
+      "any-subject": { type: "boolean" },
+      "demand-ra": { type: "boolean" },
       "max-body": text,
       out: text,
       json: { type: "boolean" },
@@ -358,9 +388,8 @@ async function run(argv: readonly string[]): Promise<void> {
     process.stdout.write(`torpor ${version} (${libraryVersion()})\n`);
     return;
   }
-  if ("list" in parsed) {
-    const sessions = readSessions(parsed.list, parsed.ttl);
-    process.stdout.write(`${parsed.json ? JSON.stringify({ sessions }) : sessionsText(sessions)}\n`);
+  if ("local" in parsed) {
+    process.stdout.write(`${runLocally(parsed)}\n`);
     return;
   }
   const { options, host, heap, dtlsHeap, census, trust, certificate, key, state: folder, out, json, debug } = parsed;
@@ -399,6 +428,24 @@ async function run(argv: readonly string[]): Promise<void> {
     writeOut(out, result.body);
   }
   process.stdout.write(`${json ? jsonOf(number, host, options.operation, result) : textOf(number, result)}\n`);
+}
+
+/** What is printed of an operation that connects to nobody. */
+function runLocally({ local, state: folder, ttl, json }: LocalArguments): string {
+  if (local === "sessions") {
+    const sessions = readSessions(folder, ttl);
+    return json ? JSON.stringify({ sessions }) : sessionsText(sessions);
+  }
+  const state = DeviceState.existing(folder);
+  openKeys(state.keys);
+  if (local === "status") {
+    const status = statusOf(state.open("torpor"), clock);
+    return json ? JSON.stringify(status) : statusText(status);
+  }
+  state.lock();
+  reset(state.open("torpor"));
+  state.erase();
+  return json ? JSON.stringify({ reset: folder }) : `${folder} is as the factory left it`;
 }
 
 const identityOf = (certificates: readonly Uint8Array[], key: KeyId | undefined): Identity | undefined =>

@@ -48,12 +48,12 @@ function report(line: object, status: 0 | 1): void {
   native("xs_host_report").call(undefined, JSON.stringify(line), status);
 }
 
-function done({ association, operations, body, duration }: WakeReport): void {
+function done({ association, operations, body, duration, schedule, resources }: WakeReport): void {
   if (body.length > 0) {
     native("xs_host_answer").call(undefined, body);
   }
   const cpu: number = native("xs_host_cpu").call(undefined) - cpuBefore;
-  report({ association, operations, bytes: body.length, duration, cpu, heap: figures() }, 0);
+  report({ association, operations, bytes: body.length, duration, cpu, heap: figures(), schedule, resources }, 0);
 }
 
 function figures(): object {

@@ -16,6 +16,7 @@
     F(xs_torpor_key_sign)             \
     F(xs_torpor_key_destroy)          \
     F(xs_torpor_csr)                  \
+    F(xs_torpor_chain_verify)         \
     F(xs_torpor_dtls_create)          \
     F(xs_torpor_dtls_free)            \
     F(xs_torpor_dtls_trust)           \
@@ -45,6 +46,8 @@
     F(xs_torpor_dtls_session_kind)    \
     F(xs_torpor_dtls_session_lifetime) \
     F(xs_torpor_dtls_unique)          \
+    F(xs_torpor_dtls_keep_chain)      \
+    F(xs_torpor_dtls_chain)           \
     F(xs_torpor_dtls_offer_connection_id) \
     F(xs_torpor_dtls_restore)         \
     F(xs_torpor_dtls_drop_ticket)     \

@@ -15,7 +15,7 @@ import { type CoAPRequest, type CoAPResponse, Transfer } from "./transfer.js";
 
 export type { BlockSize } from "./block.js";
 export type { SocketOptions, Transmission } from "./exchange.js";
-export type { CoAPRequest, CoAPResponse } from "./transfer.js";
+export type { CoAPRequest, CoAPResponse, PayloadSource } from "./transfer.js";
 
 export interface CoAPClientOptions {
   /** `new socket.io({ ...socket, onReadable, onWritable, onError })` is what the client talks through, and closes. */
@@ -162,7 +162,12 @@ export class CoAPClient implements ExchangeHandler {
   }
 
   private begin(pending: PendingRequest): void {
-    pending.transfer.begin(this.#exchange.newToken());
+    try {
+      pending.transfer.begin(this.#exchange.newToken());
+    } catch (error) {
+      this.rejectNow(error as Error);
+      return;
+    }
     this.send(pending);
   }
 

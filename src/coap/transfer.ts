@@ -23,6 +23,12 @@ import {
 import { MAX_ETAG_BYTES, type Response } from "./response.js";
 import { lengthUTF8 } from "./utf8.js";
 
+/** A request body that is made when the request begins, and anew where its connection was: it may depend on that. */
+export interface PayloadSource {
+  /** The body for the connection that is open now; read until the request ends, or begins again. */
+  payload(): Uint8Array;
+}
+
 export interface CoAPRequest {
   method: "GET" | "POST" | "PUT" | "DELETE";
   /** Absolute, not percent-encoded: "/.well-known/est/crts". Segments of up to 255 bytes in UTF-8. */
@@ -36,7 +42,7 @@ export interface CoAPRequest {
   accept?: number;
   contentFormat?: number;
   /** The body; read until the request ends, so it must not change before. */
-  payload?: Uint8Array;
+  payload?: Uint8Array | PayloadSource;
   /** Bytes of the largest response body, in place of the client's limit. */
   maxBody?: number;
 }
@@ -80,7 +86,8 @@ export class Transfer {
   readonly #size1: Option = { number: OptionNumber.SIZE1, value: 0 };
 
   // The request body: where the block sent last begins.
-  readonly #payload: Uint8Array;
+  readonly #source: Uint8Array | PayloadSource;
+  #payload: Uint8Array = NO_BYTES;
   #sendSize: BlockSize;
   #blockwise: boolean;
   #offset = 0;
@@ -101,9 +108,9 @@ export class Transfer {
     this.#maxBody = maxBody;
     this.#options = requestOptions(request);
     this.#commonOptions = this.#options.length;
-    this.#payload = request.payload ?? NO_BYTES;
+    this.#source = request.payload ?? NO_BYTES;
     this.#sendSize = blockSize;
-    this.#blockwise = this.#payload.length > blockSize;
+    this.#blockwise = false;
     this.#message = {
       type: MessageType.CON,
       code: METHODS[request.method],
@@ -114,10 +121,15 @@ export class Transfer {
     };
   }
 
-  /** Starts, or starts again, under `token`, which holds for all blocks: strict servers find their state by it. */
+  /**
+   * Starts, or starts again, under `token`, which holds for all blocks: strict servers find their state by it. Throws
+   * what the source of the payload throws.
+   */
   begin(token: Uint8Array): void {
     this.#message.token = token;
     this.#offset = 0;
+    this.#payload = this.#source instanceof Uint8Array ? this.#source : this.#source.payload();
+    this.#blockwise ||= this.#payload.length > this.#sendSize;
   }
 
   /** The message to send now; valid until the next call. Throws LimitError where the body has too many blocks. */

@@ -19,6 +19,8 @@
 #define MTU_MAX 2048
 #define TIMER_MAX 3600000u
 #define NAME_MAX_BYTES 255
+/* Certificates that are kept at most: a server that sends more would fill the heap. */
+#define CHAIN_BYTES_MAX 8192u
 
 /* RFC 9148 section 3: CCM_8 first; CCM and GCM for servers that lack it. */
 static const int CIPHER_SUITES[] = {
@@ -193,6 +195,29 @@ static int has_name(const mbedtls_x509_crt *certificate, const char *wanted)
     return 0;
 }
 
+/* Adds a certificate to those that are kept: without MBEDTLS_SSL_KEEP_PEER_CERTIFICATE the library forgets them. */
+static int keep_certificate(torpor_dtls *d, const mbedtls_x509_crt *certificate)
+{
+    uint8_t *longer;
+    size_t length = certificate->raw.len;
+
+    if (length > CHAIN_BYTES_MAX - d->chain_length) {
+        return MBEDTLS_ERR_X509_ALLOC_FAILED;
+    }
+    longer = mbedtls_calloc(1, d->chain_length + length);
+    if (longer == NULL) {
+        return MBEDTLS_ERR_X509_ALLOC_FAILED;
+    }
+    if (d->chain_length > 0) {
+        memcpy(longer, d->chain, d->chain_length);
+    }
+    memcpy(longer + d->chain_length, certificate->raw.p, length);
+    mbedtls_free(d->chain);
+    d->chain = longer;
+    d->chain_length += length;
+    return 0;
+}
+
 int torpor_dtls_verify(void *context, mbedtls_x509_crt *certificate, int depth, uint32_t *flags)
 {
     torpor_dtls *d = context;
@@ -214,6 +239,12 @@ int torpor_dtls_verify(void *context, mbedtls_x509_crt *certificate, int depth, 
     if (depth == 0 && d->address_length == 0 && d->ssl.MBEDTLS_PRIVATE(hostname) != NULL &&
         !has_name(certificate, d->ssl.MBEDTLS_PRIVATE(hostname))) {
         *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+    }
+    if (d->keep_chain) {
+        int ret = keep_certificate(d, certificate);
+        if (ret != 0) {
+            return ret;
+        }
     }
 #if defined(TORPOR_SERVER)
     if (depth == 0 && d->server != NULL) {
@@ -311,6 +342,7 @@ void torpor_dtls_free(torpor_dtls *d)
     mbedtls_ssl_free(&d->ssl);
     mbedtls_ssl_config_free(&d->own_conf);
     torpor_dtls_credentials_free(&d->own);
+    mbedtls_free(d->chain);
 #if defined(TORPOR_SERVER)
     free(d->peer_certificate);
     torpor_dtls_server_release(d->server);
@@ -942,6 +974,26 @@ uint32_t torpor_dtls_build(void)
         hash = (hash ^ (uint8_t) BUILD[i]) * 16777619u;
     }
     return hash;
+}
+
+int torpor_dtls_keep_chain(torpor_dtls *d)
+{
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    d->keep_chain = 1;
+    return 0;
+}
+
+int torpor_dtls_chain(const torpor_dtls *d, uint8_t *out, size_t size)
+{
+    if (d->state != TORPOR_DTLS_OPEN) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (d->chain_length > 0 && size >= d->chain_length) {
+        memcpy(out, d->chain, d->chain_length);
+    }
+    return (int) d->chain_length;
 }
 
 int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12])

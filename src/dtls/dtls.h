@@ -236,4 +236,17 @@ uint32_t torpor_dtls_build(void);
  */
 int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12]);
 
+/*
+ * Keeps the certificates by which the server is verified, 8,192 bytes at most, until torpor_dtls_free: for a second look
+ * with other trust anchors (RFC 9148 section 9.1), or at what they allow. Call before start.
+ */
+int torpor_dtls_keep_chain(torpor_dtls *d);
+
+/*
+ * Those certificates in DER, one after the other: the trust anchor first, the server's own last. Returns their length,
+ * and copies them where `size` is enough. 0 where nothing was asked to be kept, or the handshake was an abbreviated one;
+ * TORPOR_DTLS_ERR_STATE unless open.
+ */
+int torpor_dtls_chain(const torpor_dtls *d, uint8_t *out, size_t size);
+
 #endif

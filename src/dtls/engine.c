@@ -284,6 +284,19 @@ void xs_torpor_dtls_unique(xsMachine *the)
     result(the, torpor_dtls_unique(d, exact_room_of(the, 0, 12)));
 }
 
+void xs_torpor_dtls_keep_chain(xsMachine *the)
+{
+    result(the, torpor_dtls_keep_chain(engine_of(the)));
+}
+
+void xs_torpor_dtls_chain(xsMachine *the)
+{
+    size_t size;
+    torpor_dtls *d = engine_of(the);
+    uint8_t *out = room_of(the, 0, &size);
+    result(the, torpor_dtls_chain(d, out, size));
+}
+
 void xs_torpor_dtls_drop_ticket(xsMachine *the)
 {
     result(the, torpor_dtls_drop_ticket(engine_of(the)));

@@ -217,6 +217,25 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
     this.#patience = patience;
   }
 
+  /** Keeps the certificates by which the server is verified, for `serverChain`. */
+  keepServerChain(): void {
+    native("xs_torpor_dtls_keep_chain").call(this);
+  }
+
+  /**
+   * Those certificates in DER, one after the other, the trust anchor first, the server's own last; undefined where they
+   * were not kept, or the handshake was an abbreviated one.
+   */
+  get serverChain(): Uint8Array | undefined {
+    const length: number = native("xs_torpor_dtls_chain").call(this, NO_ROOM);
+    if (length <= 0) {
+      return undefined;
+    }
+    const chain = new Uint8Array(length);
+    native("xs_torpor_dtls_chain").call(this, chain);
+    return chain;
+  }
+
   /** Offers the session ticket extension. */
   offerTickets(): void {
     native("xs_torpor_dtls_offer_tickets").call(this);

@@ -62,6 +62,9 @@ struct torpor_dtls {
     uint8_t offer_tickets;
     uint8_t offer_cid;                     /* negotiates connection IDs; its own is cid_length bytes */
     uint8_t cid_length;
+    uint8_t keep_chain;                    /* the certificates that the verification goes through are kept */
+    uint8_t *chain;                        /* those, DER, the trust anchor first, the peer's own last */
+    size_t chain_length;
     uint8_t restored;                      /* from a saved context, whose tls-unique is in `unique` */
     uint8_t unique[12];
 

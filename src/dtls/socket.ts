@@ -47,6 +47,8 @@ export interface DTLSCredentials {
   readonly contextPatience?: number | undefined;
   /** Bytes of the connection ID in the server's records (RFC 9146), 0 to 8: 0 unless told, which is the cheapest. */
   readonly connectionIdLength?: number | undefined;
+  /** "chain" keeps the certificates by which the server is verified, for `AssociationReport.serverChain`. */
+  readonly keep?: "chain" | undefined;
 }
 
 /** By which way an association came about; the cheaper ones first. */
@@ -68,6 +70,7 @@ export class Traffic {
 
 /** What a socket reports into while it lives; made by the caller, who may read it at any time. */
 export class AssociationReport {
+  #socket: DTLSSocket | undefined;
   /** Undefined until the handshake is over. */
   way: Way | undefined;
   protocol: string | undefined;
@@ -82,6 +85,24 @@ export class AssociationReport {
   overhead = 0;
   /** What went otherwise than hoped and was made good, in sentences; for people. */
   readonly notes: string[] = [];
+
+  /** @internal For the socket that reports. */
+  attach(socket: DTLSSocket): void {
+    this.#socket = socket;
+  }
+
+  /** tls-unique (RFC 5929 section 3) of the association that is open now, 12 bytes; undefined where none is. */
+  get unique(): Uint8Array | undefined {
+    return this.#socket?.unique;
+  }
+
+  /**
+   * The certificates by which the server was verified (`DTLSCredentials.keep`), DER: the trust anchor first, its own
+   * last. Undefined where none were kept, the session was resumed, or no association is open.
+   */
+  get serverChain(): Uint8Array | undefined {
+    return this.#socket?.serverChain;
+  }
 }
 
 export interface DTLSSocketOptions extends SocketCallbacks {
@@ -183,6 +204,7 @@ export class DTLSSocket implements MessageSocket {
     this.#options = options;
     this.#peer = { address: formatAddress(parseAddress(options.address)), port: options.port };
     this.#report = options.report ?? new AssociationReport();
+    this.#report.attach(this);
     const { resume = "context", sessions } = options;
     this.#keepsContexts = resume === "context" && sessions !== undefined;
     this.#way = resume === "context" ? (options.memory?.wayTo(this.#peer) ?? "session") : resume;
@@ -256,6 +278,15 @@ export class DTLSSocket implements MessageSocket {
     return this.#opened && this.#keepsContexts && !this.#isUnconfirmed;
   }
 
+  /** As in `AssociationReport`, as the one below. */
+  get unique(): Uint8Array | undefined {
+    return this.#opened ? this.#engine?.unique : undefined;
+  }
+
+  get serverChain(): Uint8Array | undefined {
+    return this.#opened ? this.#engine?.serverChain : undefined;
+  }
+
   /** Ends the association with a close_notify: some servers forget a session that was not ended properly. */
   close(): void {
     const engine = this.#engine;
@@ -281,6 +312,9 @@ export class DTLSSocket implements MessageSocket {
         engine.serverAddress(host.includes(":") ? address : address.subarray(12));
       } else {
         engine.serverName(host);
+      }
+      if (secure.keep === "chain") {
+        engine.keepServerChain();
       }
       engine.mtu = secure.mtu ?? MTU;
       // An attempt to resume may take half of the time: something on the path may swallow just that hello.

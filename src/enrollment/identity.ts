@@ -12,7 +12,17 @@ import { Engine } from "../dtls/engine.js";
 import { FormatError, LimitError, TorporError } from "../errors.js";
 import type { KeyValueStore } from "../io.js";
 import { parseCertificate } from "../pki/certificate.js";
-import { destroyKey, generateKey, KEY_FIRST, KEY_LAST, type KeyId, keyExists, publicKey, sha256 } from "../pki/key.js";
+import {
+  destroyKey,
+  generateKey,
+  importKey,
+  KEY_FIRST,
+  KEY_LAST,
+  type KeyId,
+  keyExists,
+  publicKey,
+  sha256,
+} from "../pki/key.js";
 
 /** A key and the certificates that go with it: the device's own, then those above it, DER. */
 export interface Identity {
@@ -203,18 +213,39 @@ export class IdentityStore {
    * @throws KeyError where storage refuses.
    */
   prepareKey(bits: 256 | 384 = 256): KeyId {
+    return generateKey(this.freeNumber(), bits);
+  }
+
+  /**
+   * The same with a private key that the server made, PKCS #8 in DER.
+   * @throws FormatError where it is none; KeyError where storage refuses.
+   */
+  takeKey(der: Uint8Array): KeyId {
+    return importKey(this.freeNumber(), der);
+  }
+
+  private freeNumber(): KeyId {
     const used = this.keyInUse;
     for (let key = KEY_FIRST; key < KEY_LAST; key++) {
       if (key !== used) {
         try {
           destroyKey(key);
+          return key;
         } catch {
-          continue;
+          // a corrupt one: the next
         }
-        return generateKey(key, bits);
       }
     }
-    return generateKey(KEY_LAST, bits);
+    return KEY_LAST;
+  }
+
+  /** Erases identity, keys and trust anchors: the device is as the factory left it. @throws what the store throws. */
+  erase(): void {
+    this.#store.delete(IDENTITY);
+    this.#store.delete(TRUST);
+    for (let key = KEY_FIRST; key <= KEY_LAST; key++) {
+      destroyKey(key);
+    }
   }
 
   /**
@@ -253,7 +284,7 @@ export class IdentityStore {
   }
 
   /** The number of the identity's key; undefined where there is none, or its record is corrupt. */
-  private get keyInUse(): KeyId | undefined {
+  get keyInUse(): KeyId | undefined {
     const record = this.#store.read(IDENTITY);
     try {
       return record === undefined ? undefined : decodeRecord(IDENTITY, new Uint8Array(record)).key;

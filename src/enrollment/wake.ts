@@ -7,9 +7,9 @@
 
 import { sameBytes } from "../bytes.js";
 import type { BlockSize } from "../coap/block.js";
-import { CoAPClient, type SocketOptions } from "../coap/client.js";
-import { codeText } from "../coap/message.js";
-import { buildFingerprint } from "../dtls/engine.js";
+import { CoAPClient, type PayloadSource, type SocketOptions } from "../coap/client.js";
+import { Code, codeText } from "../coap/message.js";
+import { AlertError, buildFingerprint, CertificateError } from "../dtls/engine.js";
 import { ResumptionMemory } from "../dtls/resumption.js";
 import {
   AssociationReport,
@@ -18,15 +18,30 @@ import {
   type DTLSSocketOptions,
   type Resume,
 } from "../dtls/socket.js";
-import { TorporError } from "../errors.js";
-import { type CertificatesResponse, ESTClient, type ESTResponse } from "../est/client.js";
+import { TimeoutError, TorporError } from "../errors.js";
+import {
+  type CertificatesResponse,
+  type CsrAttributesResponse,
+  type DiscoveryResponse,
+  ESTClient,
+  ESTError,
+  type ESTResponse,
+  type ServerKeyResponse,
+} from "../est/client.js";
+import type { CsrAttribute } from "../est/csrattrs.js";
+import type { ESTResource } from "../est/discovery.js";
+import { describeLeniency } from "../est/leniency.js";
 import type { Clock, KeyValueStore, Timer, UDPConstructor } from "../io.js";
-import { parseCertificate } from "../pki/certificate.js";
-import { certificateRequest, type KeyId, publicKey, sha256 } from "../pki/key.js";
+import { sha256 } from "../pki/key.js";
 import { FlashBytes } from "../session/flash.js";
 import { DeviceSealer } from "../session/seal.js";
 import { type MonotonicCounter, SessionTable, type SessionTableGeometry } from "../session/table.js";
+import { Enrolment, type KeyPolicy } from "./enrolment.js";
 import { type Identity, IdentityError, IdentityStore } from "./identity.js";
+import { writeWishes } from "./life.js";
+import { Run, type ScheduleReport } from "./run.js";
+import type { SchedulePolicy } from "./schedule.js";
+import { anchorsOf, isRegistrationAuthority, leadsTo } from "./trust.js";
 
 /** Bytes that survive deep sleep; `commit`, where they need it, is called after each change of them, as a function. */
 export interface RetainedMemory {
@@ -53,8 +68,11 @@ export interface Host {
  */
 export type Keep = "retained" | "sealed" | "flash";
 
-/** What can be done at a wake. `run` does what is due: the first enrolment, or a renewal, or nothing. */
-export type Operation = "crts" | "att" | "sen" | "sren" | "run";
+/** What can be done at a wake. `run` does what is due (schedule.ts): the first enrolment, a renewal, or nothing. */
+export type Operation = ESTOperation | "run";
+
+/** One request: the functions of RFC 9148, table 1, and `core`, discovery. */
+export type ESTOperation = "core" | "crts" | "att" | "sen" | "sren" | "skg" | "skc";
 
 export interface WakeOptions {
   readonly operation: Operation;
@@ -65,7 +83,10 @@ export interface WakeOptions {
   readonly host: string;
   /** EST label (RFC 9148 section 4.1). */
   readonly label?: string | undefined;
-  /** Trust anchors in DER; those that the server gave earlier where undefined. */
+  /**
+   * Trust anchors in DER; those that the server gave earlier where undefined. `run` takes these to begin with, the
+   * implicit ones of RFC 7030 section 1.1, and those that the server gave once it has them.
+   */
   readonly trust?: readonly Uint8Array[] | undefined;
   /** The identity to enrol with: what the factory put into the device. */
   readonly factory?: Identity | undefined;
@@ -83,11 +104,25 @@ export interface WakeOptions {
   readonly patience?: number | undefined;
   readonly contextPatience?: number | undefined;
   readonly connectionIdLength?: number | undefined;
+  /** "first" asks the server where its EST resources are before anything else, and goes there. */
+  readonly discovery?: "first" | undefined;
+  readonly keyPolicy?: KeyPolicy | undefined;
+  /** Bits of a new key, where the server does not wish others: 256 unless told. */
+  readonly keyBits?: 256 | 384 | undefined;
+  /** "any": the CA may name the device otherwise than it asked to be named. */
+  readonly subject?: "requested" | "any" | undefined;
+  /**
+   * Whether the server's certificate must name it a registration authority (RFC 9148 section 9.2) while the trust
+   * anchors are implicit: it is noted where it does not, or demanded. `run` notes it unless told.
+   */
+  readonly registrationAuthority?: "note" | "demand" | undefined;
+  /** When `run` does what. */
+  readonly policy?: SchedulePolicy | undefined;
 }
 
 /** One request of a wake. */
 export interface OperationReport {
-  readonly operation: "crts" | "att" | "sen" | "sren";
+  readonly operation: ESTOperation;
   /** CoAP code, such as "2.05". */
   readonly code: string;
   /** Bytes of the answer's body. */
@@ -97,15 +132,15 @@ export interface OperationReport {
 export interface WakeReport {
   readonly association: AssociationReport;
   readonly operations: readonly OperationReport[];
-  /** The body of the last answer. */
+  /** The body of the last answer; of skg and skc the certificate alone. */
   readonly body: Uint8Array;
   /** Milliseconds. */
   readonly duration: number;
+  /** Of `run`: what comes next, and when. */
+  readonly schedule?: ScheduleReport | undefined;
+  /** Of `core`: where the server has what. */
+  readonly resources?: readonly ESTResource[] | undefined;
 }
-
-/** Seconds of a certificate's lifetime after which `run` renews it: two thirds of it. */
-const RENEW_NUMERATOR = 2;
-const RENEW_DENOMINATOR = 3;
 
 /**
  * Runs one wake. Rejects with a TorporError that says what failed; keys, certificates and sessions are then what they
@@ -115,10 +150,6 @@ export function wake(host: Host, options: WakeOptions): Promise<WakeReport> {
   return new Wake(host, options).run();
 }
 
-type ESTOperation = OperationReport["operation"];
-
-const FIRST_BOOT: readonly ESTOperation[] = ["crts", "att", "sen"];
-const RENEWAL: readonly ESTOperation[] = ["sren"];
 const NO_BYTES = new Uint8Array();
 
 class Wake {
@@ -133,8 +164,14 @@ class Wake {
   #est: ESTClient | undefined;
   /** The one that the connection is made with. */
   #identity: Identity | undefined;
-  /** The new key, until its certificate is kept. */
-  #key: KeyId | undefined;
+  /** What discovery has found. */
+  #resources: readonly ESTResource[] | undefined;
+  /** What the server wishes to see in a request, where it was asked at this wake. */
+  #attributes: readonly CsrAttribute[] | undefined;
+  /** The request on its way, until its certificate is kept. */
+  #enrolment: Enrolment | undefined;
+  /** Of the operation `run`. */
+  #run: Run | undefined;
   /** The identity or the trust that the association rests on has changed: it ends with this wake. */
   #isOutdated = false;
 
@@ -156,10 +193,11 @@ class Wake {
       const operations = this.begin();
       for (let index = 0; index < operations.length; index++) {
         const operation = operations[index]!;
-        this.finish(operation, await this.send(operation));
+        this.finish(operation, await this.send(operation), operations.length - index - 1);
       }
+      this.#run?.succeed(this.#operations);
     } catch (error) {
-      this.abandonKey();
+      this.fail(error as Error);
       throw error;
     } finally {
       if (this.#isOutdated) {
@@ -168,58 +206,96 @@ class Wake {
         this.#coap?.sleep();
       }
     }
+    return this.report(started);
+  }
+
+  private report(started: number): WakeReport {
     return {
       association: this.#association,
       operations: this.#operations,
       body: this.#body,
       duration: this.#host.clock.ticks - started,
+      schedule: this.#run?.schedule,
+      resources: this.#resources,
     };
   }
 
   /** What is to be done at this wake, in order; the connection for it is begun. */
   private begin(): readonly ESTOperation[] {
-    const { operation, factory } = this.#options;
+    const { operation, factory, discovery } = this.#options;
     const enrolled = this.enrolled();
+    let operations: readonly ESTOperation[];
     if (operation === "run") {
-      if (enrolled === undefined) {
-        this.connect(required(factory));
-        return FIRST_BOOT;
+      const run = new Run(this.#host, this.#options, this.#identities, enrolled, this.#association.notes);
+      operations = run.decision.steps;
+      if (operations.length === 0) {
+        run.rest();
+        this.#run = run;
+        return operations;
       }
-      if (!this.isRenewalDue(enrolled)) {
-        return [];
-      }
-      this.connect(enrolled);
-      return RENEWAL;
+      this.connect(required(run.decision.identity === "factory" ? factory : enrolled), run);
+      this.#run = run;
+    } else {
+      // The first enrolment is the factory identity's affair, even where the device has another one by now; a renewal
+      // is the enrolled one's.
+      const other = operation === "sren" ? undefined : factory;
+      this.connect(required(operation === "sen" ? (factory ?? enrolled) : (enrolled ?? other)));
+      operations = [operation];
     }
-    // The first enrolment is the factory identity's affair, even where the device has another one by now; a renewal is
-    // the enrolled one's.
-    const other = operation === "sren" ? undefined : factory;
-    this.connect(required(operation === "sen" ? (factory ?? enrolled) : (enrolled ?? other)));
-    return [operation];
+    return discovery === "first" && operation !== "core" ? ["core", ...operations] : operations;
   }
 
   private send(operation: ESTOperation): Promise<ESTResponse> {
     const est = this.#est!;
     switch (operation) {
+      case "core":
+        return est.discover();
       case "crts":
         return est.caCertificates();
       case "att":
         return est.csrAttributes();
       case "sen":
-        return est.simpleEnroll(this.newRequest());
+        return est.simpleEnroll(this.newRequest("sen"));
+      case "sren":
+        return est.simpleReenroll(this.newRequest("sren"));
       default:
-        return est.simpleReenroll(this.newRequest());
+        return est.serverKeyGeneration(operation, this.newRequest(operation));
     }
   }
 
-  private finish(operation: ESTOperation, response: ESTResponse): void {
-    if (operation === "crts") {
-      this.keepTrustAnchors((response as CertificatesResponse).certificates);
-    } else if (operation !== "att") {
-      this.keepIdentity((response as CertificatesResponse).certificates);
+  /** @param left how many operations follow at this wake */
+  private finish(operation: ESTOperation, response: ESTResponse, left: number): void {
+    const { leniencies, code, body } = response;
+    if (leniencies !== undefined) {
+      for (const leniency of leniencies) {
+        this.noteOnce(describeLeniency(leniency));
+      }
     }
-    this.#body = response.body as Uint8Array<ArrayBuffer>;
-    this.#operations.push({ operation, code: codeText(response.code), bytes: response.body.length });
+    if (this.#operations.length === 0 && this.isTrustImplicit) {
+      this.checkRegistrationAuthority();
+    }
+    switch (operation) {
+      case "core":
+        this.goTo((response as DiscoveryResponse).resources, left);
+        break;
+      case "crts":
+        this.keepTrustAnchors((response as CertificatesResponse).certificates, left);
+        break;
+      case "att":
+        this.#attributes = (response as CsrAttributesResponse).attributes;
+        writeWishes(this.#host.store, body);
+        break;
+      case "sen":
+      case "sren":
+        this.#enrolment!.keep((response as CertificatesResponse).certificates, this.certificateTime);
+        this.endEnrolment();
+        break;
+      default:
+        this.#enrolment!.keepServerKey(response as ServerKeyResponse, this.certificateTime);
+        this.endEnrolment();
+    }
+    this.#body = body as Uint8Array<ArrayBuffer>;
+    this.#operations.push({ operation, code: codeText(code), bytes: body.length });
   }
 
   /** The enrolled identity. One that is corrupt counts as none where the factory identity is at hand. */
@@ -247,18 +323,18 @@ class Wake {
     return stored?.isContext === true && !stored.isUsed && sameBytes(stored.clientCertHash, sha256(certificates[0]!));
   }
 
-  private connect(identity: Identity): void {
+  private connect(identity: Identity, run?: Run, port = this.#options.port): void {
     const options = this.#options;
-    const secure = this.credentials(identity);
+    const secure = this.credentials(identity, run);
     const { UDP, timer, clock, store } = this.#host;
     const socket: DTLSSocketOptions & { io: typeof DTLSSocket } = {
       io: DTLSSocket,
       address: options.address,
-      port: options.port,
+      port,
       host: options.host,
       socket: { io: UDP },
       timer,
-      clock,
+      clock: run?.clock ?? clock,
       secure,
       sessions: this.#sessions,
       memory: new ResumptionMemory(store, clock),
@@ -271,49 +347,122 @@ class Wake {
       blockSize: options.blockSize,
       ...(options.maxBody === undefined ? {} : { maxBody: options.maxBody }),
     });
-    this.#est = new ESTClient({ coap: this.#coap, label: options.label });
+    this.#est = new ESTClient({ coap: this.#coap, label: options.label, resources: this.#resources });
     this.#identity = identity;
   }
 
-  private credentials(identity: Identity): DTLSCredentials {
+  /** The connection made anew: with the trust anchors that are kept now, or to another port. */
+  private reconnect(port?: number): void {
+    this.#coap!.close();
+    this.connect(this.#identity!, this.#run, port);
+  }
+
+  private credentials(identity: Identity, run: Run | undefined): DTLSCredentials {
     const { trust, mtu, handshakeTimer, patience, contextPatience, connectionIdLength } = this.#options;
-    const trustAnchors = trust ?? this.#identities.trustAnchors;
+    const trustAnchors = run === undefined ? (trust ?? this.#identities.trustAnchors) : run.anchors;
     if (trustAnchors === undefined) {
       throw new TorporError("no trust anchor: give one until the server's CA certificates have been fetched (crts)");
     }
     const { certificates, key } = identity;
+    const keep = run !== undefined || this.isTrustImplicit ? "chain" : undefined;
     return {
-      ...{ trustAnchors, certificates, key },
+      ...{ trustAnchors, certificates, key, keep },
       ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength },
     };
   }
 
-  /** Keeps the self-issued ones as anchors; where there is none, all. */
-  private keepTrustAnchors(certificates: readonly Uint8Array[]): void {
-    const roots = certificates.filter(isSelfIssued);
-    const { leftOut, isChanged } = this.#identities.setTrustAnchors(roots.length > 0 ? roots : certificates);
+  // ---- discovery ----
+
+  /** Uses the resources that were found; where they are on another port of the server, there. */
+  private goTo(resources: readonly ESTResource[], left: number): void {
+    const { host, address, port } = this.#options;
+    this.#resources = resources;
+    if (left === 0 || resources.length === 0) {
+      return;
+    }
+    const elsewhere = resources.find((resource) => resource.host !== undefined);
+    if (elsewhere !== undefined && elsewhere.host !== host && elsewhere.host !== address) {
+      throw new TorporError(`the server's EST resources are on another host: connect to ${elsewhere.host} instead`);
+    }
+    if (elsewhere?.port !== undefined && elsewhere.port !== port) {
+      this.reconnect(elsewhere.port);
+    } else {
+      this.#est = new ESTClient({ coap: this.#coap!, resources });
+    }
+  }
+
+  // ---- trust ----
+
+  /** Whether the server is verified by anchors that it did not give itself, as far as anybody asks. */
+  private get isTrustImplicit(): boolean {
+    const { trust, registrationAuthority } = this.#options;
+    return this.#run === undefined
+      ? trust !== undefined && registrationAuthority !== undefined
+      : this.#run.trusts === "implicit";
+  }
+
+  /** RFC 9148 section 9.2. */
+  private checkRegistrationAuthority(): void {
+    const chain = this.#association.serverChain;
+    if (chain === undefined || isRegistrationAuthority(chain)) {
+      return;
+    }
+    const sentence =
+      "the server's certificate does not name it a registration authority (id-kp-cmcRA, RFC 9148 section 9.2), and " +
+      "its trust anchor is not one that an EST server gave";
+    if (this.#options.registrationAuthority === "demand") {
+      throw new IdentityError(`${sentence}: refused`);
+    }
+    this.#association.notes.push(sentence);
+  }
+
+  private keepTrustAnchors(certificates: readonly Uint8Array[], left: number): void {
+    const anchors = anchorsOf(certificates);
+    // RFC 9148 section 9.1: before anything else is asked of this server.
+    const chain = left > 0 ? this.#association.serverChain : undefined;
+    if (chain !== undefined && !leadsTo(chain, certificates, anchors)) {
+      throw new IdentityError(
+        "the server's own certificate does not lead to the CA certificates that it gave (RFC 9148 section 9.1): not kept",
+      );
+    }
+    const { leftOut, isChanged } = this.#identities.setTrustAnchors(anchors);
     if (leftOut > 0) {
       this.#association.notes.push(`${leftOut} of the server's CA certificates cannot be used here: left out`);
     }
-    if (isChanged && this.#options.trust === undefined) {
+    if (isChanged && (this.#run !== undefined || this.#options.trust === undefined)) {
       this.endSessions("trust anchors");
+    }
+    if (this.#run !== undefined) {
+      this.#run.trustIsExplicit();
+      if (isChanged && left > 0 && chain === undefined) {
+        this.reconnect();
+        this.#isOutdated = false; // the new connection rests on what is kept now
+      }
     }
   }
 
-  /** A new key, and a request for it with the subject of the identity at hand. */
-  private newRequest(): Uint8Array {
-    const { subject } = parseCertificate(this.#identity!.certificates[0]!);
-    const key = this.#identities.prepareKey();
-    this.#key = key;
-    return certificateRequest(key, subject, new Uint8Array());
+  // ---- enrolment ----
+
+  private newRequest(operation: "sen" | "sren" | "skg" | "skc"): Uint8Array | PayloadSource {
+    const enrolment = new Enrolment(operation, {
+      store: this.#host.store,
+      identities: this.#identities,
+      identity: this.#identity!,
+      attributes: this.#attributes,
+      association: this.#association,
+      options: this.#options,
+    });
+    this.#enrolment = enrolment;
+    return enrolment.begin();
   }
 
-  /** The switch to what was issued. */
-  private keepIdentity(certificates: readonly Uint8Array[]): void {
-    const key = this.#key!;
-    const time = Math.floor((this.#host.clock.time ?? 0) / 1000);
-    this.#identities.commit(key, ownFirst(certificates, publicKey(key)), time);
-    this.#key = undefined;
+  /** Seconds since 1970 by which a new certificate is judged; 0 where there is no trusted clock. */
+  private get certificateTime(): number {
+    return Math.floor(((this.#run?.clock ?? this.#host.clock).time ?? 0) / 1000);
+  }
+
+  private endEnrolment(): void {
+    this.#enrolment = undefined;
     this.endSessions("certificate");
   }
 
@@ -327,18 +476,32 @@ class Wake {
     }
   }
 
-  /** Erases the key of an enrolment that failed. */
-  private abandonKey(): void {
-    if (this.#key !== undefined) {
-      this.#identities.abandon(this.#key);
+  private noteOnce(sentence: string): void {
+    if (!this.#association.notes.includes(sentence)) {
+      this.#association.notes.push(sentence);
     }
   }
 
-  private isRenewalDue({ certificates }: Identity): boolean {
-    const { notBefore, notAfter } = parseCertificate(certificates[0]!);
-    const now = (this.#host.clock.time ?? 0) / 1000;
-    return now >= notBefore + ((notAfter - notBefore) * RENEW_NUMERATOR) / RENEW_DENOMINATOR;
+  // ---- failure ----
+
+  /** What becomes of the request on its way, and of the schedule, where the wake has failed. */
+  private fail(error: Error): void {
+    const retryAfter = error instanceof ESTError ? error.retryAfter : undefined;
+    this.#enrolment?.end(retryAfter !== undefined || error instanceof TimeoutError ? "try again" : "give up");
+    this.#run?.fail({
+      kind: "failed",
+      error: error.message,
+      retryAfter,
+      refused: isRefusal(error) ? "device" : error instanceof CertificateError ? "server" : undefined,
+    });
   }
+}
+
+/** RFC 5246 section 7.2: the alerts that are about this device's certificate; 4.01 says the same one layer above. */
+function isRefusal(error: Error): boolean {
+  return error instanceof AlertError
+    ? (error.alert >= 42 && error.alert <= 46) || error.alert === 48
+    : error instanceof ESTError && error.code === Code.UNAUTHORIZED;
 }
 
 /** The session table, in the memory that `keep` names. */
@@ -361,18 +524,4 @@ function required(identity: Identity | undefined): Identity {
     throw new TorporError("no identity: the device is not enrolled yet, so it needs its factory certificate and key");
   }
   return identity;
-}
-
-/** The certificate for this key first, then the others in the server's order. */
-function ownFirst(certificates: readonly Uint8Array[], point: Uint8Array): readonly Uint8Array[] {
-  const own = certificates.find((der) => sameBytes(parseCertificate(der).publicKey, point));
-  if (own === undefined) {
-    throw new IdentityError("the server issued no certificate for this device's key: refused");
-  }
-  return [own, ...certificates.filter((der) => der !== own)];
-}
-
-function isSelfIssued(der: Uint8Array): boolean {
-  const certificate = parseCertificate(der);
-  return sameBytes(certificate.subject, certificate.issuer);
 }

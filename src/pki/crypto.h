@@ -122,4 +122,13 @@ int torpor_unseal(uint32_t key, const uint8_t *associated, size_t associated_len
 int torpor_csr(uint32_t key, const uint8_t *subject, size_t subject_length, const uint8_t *attributes,
                size_t attributes_length, uint8_t *out, size_t size, size_t *length);
 
+/* ---- chains ---- */
+
+/*
+ * Whether certificates lead to a trust anchor, names and times left aside. Both are DER, one certificate after the
+ * other; the first of `chain` is the one in question, the others may be of use on the way. Returns 0, or
+ * MBEDTLS_X509_BADCERT_* flags (positive), or a negative error where one cannot be read or there is none.
+ */
+int torpor_chain_verify(const uint8_t *chain, size_t chain_length, const uint8_t *anchors, size_t anchors_length);
+
 #endif

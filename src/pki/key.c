@@ -111,3 +111,11 @@ void xs_torpor_unseal(xsMachine *the)
     uint8_t *out = room_of(the, 3, &size);
     result(the, torpor_unseal(key, associated, associated_length, in, length, out, size));
 }
+
+void xs_torpor_chain_verify(xsMachine *the)
+{
+    size_t chain_length, anchors_length;
+    const uint8_t *chain = bytes_of(the, 0, &chain_length);
+    const uint8_t *anchors = bytes_of(the, 1, &anchors_length);
+    result(the, torpor_chain_verify(chain, chain_length, anchors, anchors_length));
+}

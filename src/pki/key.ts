@@ -143,3 +143,11 @@ export function sha256(bytes: Uint8Array): Uint8Array {
   }
   return hash;
 }
+
+/**
+ * Whether the first of `chain`, certificates in DER one after the other, leads to one of the trust anchors, by way of
+ * the others where need be. Names and times are left aside.
+ */
+export function isTrusted(chain: Uint8Array, anchors: Uint8Array): boolean {
+  return native("xs_torpor_chain_verify").call(undefined, chain, anchors) === 0;
+}

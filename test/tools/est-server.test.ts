@@ -353,7 +353,7 @@ describe("the development EST server", function () {
       const cases: [string, Parameters<typeof client.request>[0]][] = [
         ["4.04", { code: "GET", path: "est" }],
         ["4.04", { code: "GET", path: ".well-known/est/cacerts" }],
-        ["4.04", { code: "POST", path: ".well-known/est/skg", contentFormat: PKCS10, payload: csr }],
+        ["4.04", { code: "POST", path: ".well-known/est/fullcmc", contentFormat: PKCS10, payload: csr }],
         ["4.05", { code: "POST", path: CRTS }],
         ["4.05", { code: "GET", path: SEN }],
         ["4.05", { code: "DELETE", path: ATT }],
@@ -391,7 +391,8 @@ describe("the development EST server", function () {
       const crts = '</.well-known/est/crts>;rt="ace.est.crts";ct="281 287"';
       const all =
         `${crts},</.well-known/est/sen>;rt="ace.est.sen";ct="281 287",` +
-        '</.well-known/est/sren>;rt="ace.est.sren";ct="281 287",</.well-known/est/att>;rt="ace.est.att";ct=285';
+        '</.well-known/est/sren>;rt="ace.est.sren";ct="281 287",</.well-known/est/att>;rt="ace.est.att";ct=285,' +
+        '</.well-known/est/skg>;rt="ace.est.skg";ct=62,</.well-known/est/skc>;rt="ace.est.skc";ct=62';
       assert.equal(await links(), all);
       assert.equal(await links("rt=ace.est*"), all);
       assert.equal(await links("rt=ace.est.crts"), crts);
@@ -1002,7 +1003,7 @@ describe("the development EST server", function () {
       const other = join(dir, "other");
       await (await DevelopmentCA.create()).save(other);
       const names = readdirSync(other);
-      assert.equal(names.length, 8);
+      assert.equal(names.length, 9);
       for (const name of names) {
         for (const damage of ["cut", "removed", "another's"]) {
           const folder = mkdtempSync(join(dir, "damaged-"));

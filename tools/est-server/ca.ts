@@ -104,6 +104,8 @@ function randomSerial(): string {
 
 /** A certificate over `publicKey`; without an issuer, `signingKey` belongs to it: self-signed. */
 async function certify(fields: {
+  /** Seconds since 1970. */
+  now: number;
   subject: Name | string;
   publicKey: Parameters<typeof SubjectKeyIdentifierExtension.create>[0];
   lifetime: number;
@@ -111,8 +113,7 @@ async function certify(fields: {
   signingKey: webcrypto.CryptoKey;
   issuer?: X509Certificate;
 }): Promise<X509Certificate> {
-  const { subject, publicKey, lifetime, extensions, signingKey, issuer } = fields;
-  const now = Math.floor(Date.now() / 1000);
+  const { now, subject, publicKey, lifetime, extensions, signingKey, issuer } = fields;
   const identifiers: Extension[] = [await SubjectKeyIdentifierExtension.create(publicKey)];
   if (issuer !== undefined) {
     identifiers.push(await AuthorityKeyIdentifierExtension.create(issuer.publicKey));
@@ -145,9 +146,10 @@ const endEntityExtensions = (...usages: string[]): Extension[] => [
 ];
 
 /** A root, or a CA below `above`. */
-async function createAuthority(subject: string, above?: Authority): Promise<Authority> {
+async function createAuthority(now: number, subject: string, above?: Authority): Promise<Authority> {
   const keys = await generateKeys();
   const certificate = await certify({
+    now,
     subject,
     publicKey: keys.publicKey,
     lifetime: CA_LIFETIME,
@@ -161,7 +163,7 @@ async function createAuthority(subject: string, above?: Authority): Promise<Auth
 /** A new key with a certificate of `authority`, which comes second in the chain. */
 async function createIdentity(
   authority: Authority,
-  fields: { subject: Name | string; lifetime: number; extensions: Extension[] },
+  fields: { now: number; subject: Name | string; lifetime: number; extensions: Extension[] },
 ): Promise<Identity> {
   const keys = await generateKeys();
   const certificate = await certify({
@@ -177,10 +179,14 @@ async function createIdentity(
 }
 
 /**
- * Reads a PKCS #10 request (RFC 2986) and verifies its signature, which proves possession of the key.
+ * Reads a PKCS #10 request (RFC 2986) and verifies its signature, which proves possession of the key. "unverified" does
+ * not: of a request for a key of the server's, key and signature are ignored (RFC 9148 section 4.8).
  * @throws RequestError
  */
-export async function readRequest(csr: Uint8Array): Promise<RequestContent> {
+export async function readRequest(
+  csr: Uint8Array,
+  how: "verified" | "unverified" = "verified",
+): Promise<RequestContent> {
   let request: Pkcs10CertificateRequest;
   let content: RequestContent;
   let algorithm: string;
@@ -201,6 +207,9 @@ export async function readRequest(csr: Uint8Array): Promise<RequestContent> {
     algorithm = Buffer.from(children(info[2]!)[0] ?? []).toString("hex");
   } catch (error) {
     throw new RequestError("malformed", `expected a PKCS #10 request in DER: ${messageOf(error)}`);
+  }
+  if (how === "unverified") {
+    return content;
   }
   if (!CERTIFIED_KEYS.includes(algorithm)) {
     throw new RequestError("refused", "only EC keys on P-256 or P-384 are certified");
@@ -269,6 +278,7 @@ function certificatesOf(text: string): Uint8Array[] {
 const FILES = {
   "ca.pem": "public",
   "ca.der": "public",
+  "ca.key": "secret",
   "issuing-ca.pem": "public",
   "issuing-ca.key": "secret",
   "factory-ca.pem": "public",
@@ -285,30 +295,91 @@ export interface DevelopmentCAOptions {
   name?: string;
   /** Serial number of the factory device; default "0001". */
   serialNumber?: string;
+  /** Milliseconds since 1970; default `Date.now`. */
+  clock?: () => number;
 }
 
+/** What is left of the CA as it was before its root key changed (RFC 4210 section 4.4), DER. */
+interface Before {
+  readonly oldWithOld: Uint8Array;
+  readonly oldWithNew: Uint8Array;
+  readonly newWithOld: Uint8Array;
+  /** The issuing CAs so far, whose certificates are accepted still. */
+  readonly issuing: readonly Uint8Array[];
+}
+
+/** Where `Before` is kept, once there is one: the certificates in this order. */
+const ROLLOVER_FILE = "rollover.pem";
+
 export class DevelopmentCA {
-  readonly #root: Uint8Array;
+  readonly #root: Authority;
   readonly #issuing: Authority;
   readonly #factoryCA: Authority;
+  readonly #before: Before | undefined;
+  readonly #clock: () => number;
   /** The identity that a device has from its maker: its leaf certificate, the factory CA and the key. */
   readonly factory: Identity;
 
-  private constructor(root: Uint8Array, issuing: Authority, factoryCA: Authority, factory: Identity) {
+  private constructor(
+    root: Authority,
+    issuing: Authority,
+    factoryCA: Authority,
+    factory: Identity,
+    clock: () => number,
+    before?: Before,
+  ) {
     this.#root = root;
     this.#issuing = issuing;
     this.#factoryCA = factoryCA;
+    this.#before = before;
+    this.#clock = clock;
     this.factory = factory;
   }
 
-  /** New keys and certificates throughout. The root's key is forgotten: it signs once. */
+  /** New keys and certificates throughout. */
   static async create(options: DevelopmentCAOptions = {}): Promise<DevelopmentCA> {
-    const { name = "Torpor development", serialNumber = "0001" } = options;
-    const root = await createAuthority(`CN=${name} root CA`);
-    const issuing = await createAuthority(`CN=${name} issuing CA`, root);
-    const factoryCA = await createAuthority(`CN=${name} factory CA`);
-    const factory = await DevelopmentCA.#issueFactory(factoryCA, serialNumber);
-    return new DevelopmentCA(bytesOf(root.certificate.rawData), issuing, factoryCA, factory);
+    const { name = "Torpor development", serialNumber = "0001", clock = Date.now } = options;
+    const now = Math.floor(clock() / 1000);
+    const root = await createAuthority(now, `CN=${name} root CA`);
+    const issuing = await createAuthority(now, `CN=${name} issuing CA`, root);
+    const factoryCA = await createAuthority(now, `CN=${name} factory CA`);
+    const factory = await DevelopmentCA.#issueFactory(now, factoryCA, serialNumber);
+    return new DevelopmentCA(root, issuing, factoryCA, factory, clock);
+  }
+
+  /**
+   * The same CA with a new root key, and an issuing CA below it: as RFC 4210 section 4.4 has it, the old and the new root
+   * sign each other's key, so that those who know one of them come to trust the other.
+   */
+  async rollOver(): Promise<DevelopmentCA> {
+    const now = this.#now;
+    const old = this.#root;
+    const root = await createAuthority(now, old.certificate.subject);
+    const issuing = await createAuthority(now, this.#issuing.certificate.subject, root);
+    const cross = async (subject: Authority, signer: Authority) =>
+      bytesOf(
+        (
+          await certify({
+            now,
+            subject: old.certificate.subjectName,
+            publicKey: subject.certificate.publicKey,
+            lifetime: CA_LIFETIME,
+            extensions: caExtensions(),
+            signingKey: signer.key,
+            issuer: signer.certificate,
+          })
+        ).rawData,
+      );
+    return new DevelopmentCA(root, issuing, this.#factoryCA, this.factory, this.#clock, {
+      oldWithOld: bytesOf(old.certificate.rawData),
+      oldWithNew: await cross(old, root),
+      newWithOld: await cross(root, old),
+      issuing: [this.issuing, ...(this.#before?.issuing ?? [])],
+    });
+  }
+
+  get #now(): number {
+    return Math.floor(this.#clock() / 1000);
   }
 
   /**
@@ -360,31 +431,36 @@ export class DevelopmentCA {
       key: await subtle.importKey("pkcs8", key, ALGORITHM, true, ["sign"]),
     });
     try {
-      const [root] = certificatesOf(text("ca.pem"));
-      demand(root !== undefined, "no certificate in it");
+      const root = readPair("ca");
       reading = "ca.der";
-      demand(contents.get("ca.der")!.equals(root!), "it is not the certificate of ca.pem");
-      const issuing = readPair("issuing-ca", root!);
+      demand(contents.get("ca.der")!.equals(root.chain[0]!), "it is not the certificate of ca.pem");
+      const issuing = readPair("issuing-ca", root.chain[0]!);
       const factoryCA = readPair("factory-ca");
       const factory = readPair("factory", factoryCA.chain[0]!);
-      return new DevelopmentCA(root!, await authority(issuing), await authority(factoryCA), {
-        chain: factory.chain,
-        keyPkcs8: factory.key,
-      });
+      return new DevelopmentCA(
+        await authority(root),
+        await authority(issuing),
+        await authority(factoryCA),
+        { chain: factory.chain, keyPkcs8: factory.key },
+        Date.now,
+        await readBefore(dir),
+      );
     } catch (error) {
       throw new CAError(`${join(dir, reading)} is not what was written there (${messageOf(error)}): ${advice}`);
     }
   }
 
   /**
-   * Writes CAs, trust anchor and factory identity, keys readable by their owner alone. Nothing is overwritten.
+   * Writes CAs, trust anchor and factory identity, keys readable by their owner alone. Nothing is overwritten unless
+   * `how` is "replace", as after a rollover.
    * @throws CAError where that cannot be done.
    */
-  async save(dir: string): Promise<void> {
+  async save(dir: string, how: "new" | "replace" = "new"): Promise<void> {
     const certificate = (authority: Authority) => pem("CERTIFICATE", bytesOf(authority.certificate.rawData));
     const contents: Record<FileName, string | Uint8Array> = {
-      "ca.pem": pem("CERTIFICATE", this.#root),
-      "ca.der": this.#root,
+      "ca.pem": certificate(this.#root),
+      "ca.der": this.root,
+      "ca.key": pem("PRIVATE KEY", await pkcs8(this.#root.key)),
       "issuing-ca.pem": certificate(this.#issuing),
       "issuing-ca.key": pem("PRIVATE KEY", await pkcs8(this.#issuing.key)),
       "factory-ca.pem": certificate(this.#factoryCA),
@@ -396,7 +472,11 @@ export class DevelopmentCA {
       await mkdir(dir, { recursive: true });
       for (const name of FILE_NAMES) {
         const mode = FILES[name] === "secret" ? 0o600 : 0o644;
-        await writeFile(join(dir, name), contents[name], { flag: "wx", mode });
+        await writeFile(join(dir, name), contents[name], { flag: how === "new" ? "wx" : "w", mode });
+      }
+      if (this.#before !== undefined) {
+        const { oldWithOld, oldWithNew, newWithOld, issuing } = this.#before;
+        await writeFile(join(dir, ROLLOVER_FILE), pem("CERTIFICATE", oldWithOld, oldWithNew, newWithOld, ...issuing));
       }
     } catch (error) {
       throw new CAError(`the CA cannot be written to ${dir}: ${messageOf(error)}`);
@@ -405,7 +485,22 @@ export class DevelopmentCA {
 
   /** The trust anchor of the EST server and of enrolled devices, DER. */
   get root(): Uint8Array {
-    return this.#root;
+    return bytesOf(this.#root.certificate.rawData);
+  }
+
+  /** What crts gives: the root, the issuing CA, and after a rollover the certificates between old and new, DER. */
+  get certificates(): readonly Uint8Array[] {
+    const before = this.#before;
+    return [
+      this.root,
+      this.issuing,
+      ...(before === undefined ? [] : [before.oldWithOld, before.oldWithNew, before.newWithOld]),
+    ];
+  }
+
+  /** The CAs whose certificates are accepted from clients, DER. */
+  get clientCAs(): readonly Uint8Array[] {
+    return [this.factoryCA, this.issuing, ...(this.#before?.issuing ?? [])];
   }
 
   /** The CA below the root, which issues, DER. */
@@ -418,28 +513,39 @@ export class DevelopmentCA {
     return bytesOf(this.#factoryCA.certificate.rawData);
   }
 
-  /** An identity for an EST server that is reached by these names and IP addresses (RFC 9148 section 9.2). */
-  async issueServer(names: { dnsNames: readonly string[]; addresses: readonly string[] }): Promise<Identity> {
-    return await createIdentity(this.#issuing, {
+  /**
+   * An identity for an EST server that is reached by these names and IP addresses; a registration authority (RFC 9148
+   * section 9.2) unless `role` is "server".
+   */
+  async issueServer(names: {
+    dnsNames: readonly string[];
+    addresses: readonly string[];
+    role?: "server" | "registration authority";
+  }): Promise<Identity> {
+    const { chain, keyPkcs8 } = await createIdentity(this.#issuing, {
+      now: this.#now,
       subject: "CN=Torpor development EST server",
       lifetime: SERVER_LIFETIME,
       extensions: [
-        ...endEntityExtensions(SERVER_AUTH, CMC_RA),
+        ...endEntityExtensions(SERVER_AUTH, ...(names.role === "server" ? [] : [CMC_RA])),
         new SubjectAlternativeNameExtension([
           ...names.dnsNames.map((value) => ({ type: "dns" as const, value })),
           ...names.addresses.map((value) => ({ type: "ip" as const, value })),
         ]),
       ],
     });
+    // For those who know the old root only.
+    return { chain: this.#before === undefined ? chain : [...chain, this.#before.newWithOld], keyPkcs8 };
   }
 
   /** Another device of the factory CA. */
   async issueFactory(device: { serialNumber: string }): Promise<Identity> {
-    return await DevelopmentCA.#issueFactory(this.#factoryCA, device.serialNumber);
+    return await DevelopmentCA.#issueFactory(this.#now, this.#factoryCA, device.serialNumber);
   }
 
-  static async #issueFactory(factoryCA: Authority, serialNumber: string): Promise<Identity> {
+  static async #issueFactory(now: number, factoryCA: Authority, serialNumber: string): Promise<Identity> {
     return await createIdentity(factoryCA, {
+      now,
       // The string types that openssl takes by default: EST wants the same bytes again in a renewal.
       subject: new Name([
         { CN: [{ utf8String: "torpor-dev" }] },
@@ -452,12 +558,36 @@ export class DevelopmentCA {
 
   /**
    * Grants a PKCS #10 request: the certificate, DER. It has the request's subject (or `subject`, a Name in DER), its
-   * subjectAltName and its key, and lives for `lifetime` seconds.
+   * subjectAltName and its key (or `key`, for a server that does not keep to it), and lives for `lifetime` seconds.
    * @throws RequestError
    */
-  async issueFromRequest(csr: Uint8Array, options: { lifetime: number; subject?: Uint8Array }): Promise<Uint8Array> {
-    const content = await readRequest(csr);
-    const subject = options.subject ?? content.subject;
+  async issueFromRequest(
+    csr: Uint8Array,
+    options: { lifetime: number; subject?: Uint8Array; key?: "of the request" | "another" },
+  ): Promise<Uint8Array> {
+    await readRequest(csr);
+    const publicKey =
+      options.key === "another" ? (await generateKeys()).publicKey : new Pkcs10CertificateRequest(csr).publicKey;
+    return await this.#grant(csr, publicKey, options);
+  }
+
+  /** Grants a request for a key of the server's: the certificate and the new key, DER. @throws RequestError */
+  async issueWithKey(
+    csr: Uint8Array,
+    options: { lifetime: number },
+  ): Promise<{ certificate: Uint8Array; privateKey: Uint8Array }> {
+    await readRequest(csr, "unverified");
+    const keys = await generateKeys();
+    const certificate = await this.#grant(csr, keys.publicKey, options);
+    return { certificate, privateKey: await pkcs8(keys.privateKey) };
+  }
+
+  async #grant(
+    csr: Uint8Array,
+    publicKey: Parameters<typeof SubjectKeyIdentifierExtension.create>[0],
+    options: { lifetime: number; subject?: Uint8Array },
+  ): Promise<Uint8Array> {
+    const subject = options.subject ?? children(children(csr)[0]!)[1]!;
     const extensions = endEntityExtensions(CLIENT_AUTH);
     const request = new Pkcs10CertificateRequest(csr);
     const names = request.getExtension(SUBJECT_ALT_NAME);
@@ -467,8 +597,9 @@ export class DevelopmentCA {
       throw new RequestError("refused", "the request names nobody: neither a subject nor a subjectAltName");
     }
     const certificate = await certify({
+      now: this.#now,
       subject: new Name(subject),
-      publicKey: request.publicKey,
+      publicKey,
       lifetime: options.lifetime,
       extensions,
       signingKey: this.#issuing.key,
@@ -481,4 +612,22 @@ export class DevelopmentCA {
     }
     return der;
   }
+}
+
+/** What `save` wrote of a rollover, if there was one. */
+async function readBefore(dir: string): Promise<Before | undefined> {
+  let text: string;
+  try {
+    text = await readFile(join(dir, ROLLOVER_FILE), "latin1");
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") {
+      return undefined;
+    }
+    throw error;
+  }
+  const [oldWithOld, oldWithNew, newWithOld, ...issuing] = certificatesOf(text);
+  if (oldWithOld === undefined || oldWithNew === undefined || newWithOld === undefined) {
+    throw new Error(`${ROLLOVER_FILE} lacks certificates`);
+  }
+  return { oldWithOld, oldWithNew, newWithOld, issuing };
 }

@@ -66,6 +66,8 @@ export interface CoAPServerOptions<P> {
   /** ACK_TIMEOUT of separate responses, milliseconds; default 2,000. */
   ackTimeout?: number;
   onAnswer?: (report: CoAPReport<P>) => void;
+  /** Changes a message before it goes out, for a server that does wrong. */
+  tamper?: (message: Outgoing) => Outgoing;
 }
 
 /** A diagnostic message as a response. */
@@ -194,7 +196,7 @@ class Refusal extends Error {
 }
 
 /** A response on its way out: one message. */
-interface Outgoing {
+export interface Outgoing {
   readonly code: string;
   readonly payload: Buffer;
   readonly options: { name: string; value: Buffer }[];
@@ -365,8 +367,9 @@ export class CoAPServer<P extends CoAPPeer> {
       reply(generate({ code: "0.00", ack: true, messageId }));
     };
     const timer = confirmable ? setTimeout(late, this.#options.patience ?? PATIENCE).unref() : undefined;
-    const respond = (response: Outgoing) => {
+    const respond = (untouched: Outgoing) => {
       clearTimeout(timer);
+      const response = this.#options.tamper?.(untouched) ?? untouched;
       if (this.#states.get(peer) !== state) {
         return; // it went away meanwhile
       }

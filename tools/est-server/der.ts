@@ -15,7 +15,9 @@ export function element(tag: number, ...parts: readonly Uint8Array[]): Uint8Arra
   const content = Buffer.concat(parts);
   const { length } = content;
   let header = [tag, length];
-  if (length > 0xff) {
+  if (length > 0xffff) {
+    header = [tag, 0x83, length >> 16, (length >> 8) & 0xff, length & 0xff];
+  } else if (length > 0xff) {
     header = [tag, 0x82, length >> 8, length & 0xff];
   } else if (length > 0x7f) {
     header = [tag, 0x81, length];

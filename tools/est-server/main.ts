@@ -7,6 +7,7 @@
 import { constants } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { MISBEHAVIOURS, type Misbehaviour } from "./misbehave.js";
 
 const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA. For development and tests, on loopback.
 
@@ -22,9 +23,20 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --forget TIME        loses associations that were silent for so long, without a word: 5s, 10m, 1h
   --lifetime TIME      of the certificates that are issued: 60s, 30m, 12h, 90d (90d)
   --refuse TEXT        answers every certificate request with 4.03 and this text
+  --busy N             answers the first N requests for a certificate with 5.03, to be made again after 5 s
+  --delay TIME         a request for a certificate takes so long: above 1 s the answer comes separately
+  --label NAME         has this EST label and no other; may be given again (any label)
+  --root PATH          discovery says that the resources are at PATH (/est), or at an absolute URI (coaps://HOST:PORT/est)
+  --rollover           changes the CA's root key at this start, with the certificates between the old and the new
+  --misbehave WHAT     does wrong: see below
   --attributes WHAT    what att answers: none, key-type, proof-of-possession (key-type)
   --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024)
   --help               this text
+
+  --misbehave takes one of
+${Object.entries(MISBEHAVIOURS)
+  .map(([name, what]) => `    ${name.padEnd(18)} ${what}`)
+  .join("\n")}
 `;
 
 /** An option that cannot be used. */
@@ -67,6 +79,12 @@ function parseCommandLine() {
       forget: text,
       lifetime: { ...text, default: "90d" },
       refuse: text,
+      busy: text,
+      delay: text,
+      label: { type: "string", multiple: true },
+      root: text,
+      rollover: flag,
+      misbehave: text,
       attributes: { ...text, default: "key-type" },
       block: { ...text, default: "1024" },
       help: { ...flag, short: "h" },
@@ -97,7 +115,25 @@ function readOptions() {
   if (attributes === undefined) {
     throw new UsageError(`expected one of ${ATTRIBUTES.join(", ")} after --attributes, not "${values.attributes}"`);
   }
+  const { misbehave, busy, root } = values;
+  if (misbehave !== undefined && !(misbehave in MISBEHAVIOURS)) {
+    throw new UsageError(
+      `expected one of ${Object.keys(MISBEHAVIOURS).join(", ")} after --misbehave, not "${misbehave}"`,
+    );
+  }
+  if (busy !== undefined && !/^\d{1,6}$/.test(busy)) {
+    throw new UsageError(`expected a number after --busy, not "${busy}"`);
+  }
+  if (root !== undefined && !/^(coaps:\/\/[^/]+)?\/[^/]/.test(root)) {
+    throw new UsageError(`expected /PATH or coaps://HOST:PORT/PATH after --root, not "${root}"`);
+  }
   return {
+    ...(misbehave !== undefined && { misbehave: misbehave as Misbehaviour }),
+    ...(busy !== undefined && { busy: Number(busy) }),
+    ...(values.delay !== undefined && { delay: timeOf("delay", values.delay) * 1000 }),
+    ...(values.label !== undefined && { labels: values.label }),
+    ...(root !== undefined && { root }),
+    ...(values.rollover && { rollover: "now" as const }),
     dir: out,
     host: values.host,
     port: portOf("port", values.port),

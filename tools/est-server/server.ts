@@ -8,10 +8,11 @@
 
 import "../../hosts/node/native.js";
 import { isIP } from "node:net";
-import { DevelopmentCA } from "./ca.js";
+import { DevelopmentCA, type Identity } from "./ca.js";
 import { type CoAPPeer, type CoAPReport, CoAPServer } from "./coap-server.js";
 import { type DTLSPeer, DTLSServer } from "./dtls-server.js";
-import { type CSRAttributes, type ESTPeer, estHandler } from "./est.js";
+import { type ESTOptions, type ESTPeer, estHandler } from "./est.js";
+import { isAboutBlocks, MISBEHAVING_BLOCK, tamper } from "./misbehave.js";
 import { endpointName, UDPSocket } from "./udp.js";
 
 export const DEFAULT_LIFETIME = 90 * 86400;
@@ -19,7 +20,7 @@ export const DEFAULT_LIFETIME = 90 * 86400;
 /** Clients of the plain listener that are remembered; the one that was silent longest makes room. */
 const PLAIN_PEERS_MAX = 256;
 
-export interface EstServerOptions {
+export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca">> {
   /** Address or name to listen on; default "127.0.0.1". */
   host?: string;
   /** UDP port for DTLS; default any free one. */
@@ -28,6 +29,8 @@ export interface EstServerOptions {
   dir?: string;
   /** The CA, in place of the one in `dir`. */
   ca?: DevelopmentCA;
+  /** The server's own certificate and key, in place of one that the CA issues. */
+  identity?: Identity;
   /** UDP port for plain CoAP, 0 for any free one; for use behind a DTLS terminator. Default: no such listener. */
   plain?: number;
   /** Assigns session ids; default true. */
@@ -38,14 +41,10 @@ export interface EstServerOptions {
   connectionIds?: boolean;
   /** Loses, without a word, associations that were silent for so many seconds; default: never. */
   forget?: number;
-  /** Lifetime of the certificates that are issued, seconds; default 90 days. */
-  lifetime?: number;
-  /** Answers every certificate request with 4.03 and this message. */
-  refuse?: string;
-  /** What att answers; default "key-type". */
-  attributes?: CSRAttributes;
   /** What crts answers, DER; default: root and issuing certificate of the CA. */
   caCertificates?: readonly Uint8Array[];
+  /** Gives the CA a new root key before it starts, and keeps that in `dir`. */
+  rollover?: "now";
   /** Largest CoAP block, bytes; default 1,024. */
   blockSize?: number;
   /** Gets a line for each request, and for each handshake that fails. */
@@ -85,7 +84,7 @@ interface Client extends CoAPPeer, ESTPeer {
   readonly dtls: DTLSPeer | undefined;
 }
 
-async function provideCA({ ca, dir }: EstServerOptions): Promise<DevelopmentCA> {
+async function provideCA({ ca, dir, rollover }: EstServerOptions): Promise<DevelopmentCA> {
   if (ca !== undefined) {
     return ca;
   }
@@ -93,12 +92,17 @@ async function provideCA({ ca, dir }: EstServerOptions): Promise<DevelopmentCA> 
     return await DevelopmentCA.create();
   }
   const kept = await DevelopmentCA.load(dir);
-  if (kept !== undefined) {
+  if (kept === undefined) {
+    const created = await DevelopmentCA.create();
+    await created.save(dir);
+    return created;
+  }
+  if (rollover === undefined) {
     return kept;
   }
-  const created = await DevelopmentCA.create();
-  await created.save(dir);
-  return created;
+  const next = await kept.rollOver();
+  await next.save(dir, "replace");
+  return next;
 }
 
 /** Text from outside on its way to a terminal. */
@@ -114,21 +118,17 @@ function logLine({ peer, method, path, code, bytes, diagnostic }: CoAPReport<Cli
 
 /** @throws CAError, ListenError */
 export async function startEstServer(options: EstServerOptions = {}): Promise<EstServer> {
-  const { host = "127.0.0.1", lifetime = DEFAULT_LIFETIME, log } = options;
+  const { host = "127.0.0.1", lifetime = DEFAULT_LIFETIME, misbehave, log } = options;
   const ca = await provideCA(options);
   const counted = { requests: 0, issued: 0 };
   const coap = new CoAPServer<Client>({
-    handler: estHandler({
-      ca,
-      lifetime,
-      ...(options.refuse !== undefined && { refuse: options.refuse }),
-      ...(options.caCertificates !== undefined && { caCertificates: options.caCertificates }),
-      ...(options.attributes !== undefined && { attributes: options.attributes }),
-    }),
+    handler: estHandler({ ...options, ca, lifetime }),
+    ...(misbehave !== undefined && { tamper: (message) => tamper(misbehave, message) }),
+    ...(misbehave !== undefined && isAboutBlocks(misbehave) && { blockSize: MISBEHAVING_BLOCK }),
     ...(options.blockSize !== undefined && { blockSize: options.blockSize }),
     onAnswer: (report) => {
       counted.requests += 1;
-      counted.issued += report.code === "2.04" ? 1 : 0;
+      counted.issued += report.code === "2.04" || report.code === "2.01" ? 1 : 0;
       log?.(logLine(report));
     },
   });
@@ -137,8 +137,8 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
   const dtls = await DTLSServer.listen({
     host,
     port: options.port ?? 0,
-    trust: [ca.factoryCA, ca.issuing],
-    identity: await ca.issueServer(serverNames(host)),
+    trust: ca.clientCAs,
+    identity: options.identity ?? (await ca.issueServer(serverNames(host))),
     ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
     ...(options.tickets !== undefined && { tickets: options.tickets }),
     ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),

@@ -39,6 +39,53 @@ async function failure(harness: Harness, replies: Reply[], maxBody?: number): Pr
 }
 
 describe("a CoAP client", () => {
+  describe("whose request body depends on the connection", () => {
+    it("asks for it when the request begins, and again once the connection was made anew", async () => {
+      const harness = await Harness.connected();
+      let made = 0;
+      const payload = { payload: () => Uint8Array.of(++made) };
+      const first = harness.client.request(GET);
+      const response = harness.client.request({ ...POST, payload });
+      await harness.time.advance(0);
+      assert.equal(made, 0, "not before its turn");
+      await harness.reply({ code: Code.CONTENT });
+      await first;
+      assert.deepEqual(harness.last.payload, Uint8Array.of(1));
+      harness.peer.restart(1000);
+      await harness.time.advance(1000);
+      assert.deepEqual(harness.last.payload, Uint8Array.of(2));
+      await harness.reply({ code: Code.CHANGED });
+      assert.equal((await response).code, Code.CHANGED);
+    });
+
+    it("sends it in blocks where it is long", async () => {
+      const harness = await Harness.connected({ blockSize: 16 });
+      const body = pattern(20);
+      const response = harness.client.request({ ...POST, payload: { payload: () => body } });
+      await harness.time.advance(0);
+      assert.equal(blocksOf(harness.last), "1:0/1/16 2:0/0/16");
+      await harness.reply({ code: Code.CONTINUE, block1: block(0, true, 16) });
+      assert.deepEqual(harness.last.payload, body.subarray(16));
+      await harness.reply({ code: Code.CHANGED, block1: block(1, false, 16) });
+      assert.equal((await response).code, Code.CHANGED);
+    });
+
+    it("rejects with what making it throws, and goes on with the next request", async () => {
+      const harness = await Harness.connected();
+      const payload = {
+        payload: (): Uint8Array => {
+          throw new TorporError("no key");
+        },
+      };
+      const error = await rejection(harness.client.request({ ...POST, payload }));
+      assert.equal(error.message, "no key");
+      const next = harness.client.request(GET);
+      await harness.time.advance(0);
+      await harness.reply({ code: Code.CONTENT });
+      assert.equal((await next).code, Code.CONTENT);
+    });
+  });
+
   describe("sends a request", () => {
     it("with the header of RFC 9148 appendix A.1", async () => {
       const harness = await Harness.connected({ kept: { token: 0x9a, messageId: 0x1234 } });

@@ -1,5 +1,6 @@
 // The EST-coaps client: src/est/client.ts, over a CoAP client on a scripted socket. RFC 9148 sections 4.1 to 4.5.
 import { strict as assert } from "node:assert";
+import { joinBytes } from "../../../src/bytes.js";
 import { Code, type DecodedMessage, MessageType, type Option, OptionNumber } from "../../../src/coap/message.js";
 import { lengthUTF8, writeUTF8 } from "../../../src/coap/utf8.js";
 import { FormatError, LimitError, TimeoutError } from "../../../src/errors.js";
@@ -9,8 +10,10 @@ import {
   type ESTClientOptions,
   ESTError,
   type ESTResponse,
+  ServerKeyError,
 } from "../../../src/est/client.js";
 import { readCsrAttributes } from "../../../src/est/csrattrs.js";
+import { describeLeniency } from "../../../src/est/leniency.js";
 import { parseCertificate } from "../../../src/pki/certificate.js";
 import { readCertsOnly } from "../../../src/pki/pkcs7.js";
 import {
@@ -19,6 +22,7 @@ import {
   enrollRequest,
   enrollResponse,
   fromHex,
+  serverKey,
   serverKeyCertificate,
   serverKeyRequest,
 } from "../../vectors/rfc9148.js";
@@ -280,6 +284,36 @@ describe("an EST client", () => {
       }
     });
 
+    it("an answer with a number that servers confuse by its bytes, and says so", async () => {
+      const certificate = readCertsOnly(enrollResponse)[0]!;
+      for (const format of [285, 286]) {
+        for (const body of [enrollResponse, certificate]) {
+          const { certificates, leniencies } = await result(
+            (client) => client.simpleEnroll(enrollRequest),
+            answer(Code.CHANGED, format, body),
+          );
+          assert.deepEqual(certificates, [certificate]);
+          assert.deepEqual(leniencies, ["other-format-number"]);
+        }
+      }
+      const { attributes, leniencies } = await result(
+        (client) => client.csrAttributes(),
+        answer(Code.CONTENT, 287, csrAttributes),
+      );
+      assert.equal(attributes.length, 6);
+      assert.deepEqual(leniencies, ["other-format-number"]);
+    });
+
+    it("what it puts up with out loud: 2.01 for 2.04, no Content-Format; and nothing where all is as it should be", async () => {
+      assert.deepEqual((await result(sen, answer(Code.CREATED, 281, enrollResponse))).leniencies, ["success-code"]);
+      assert.deepEqual((await result(crts, answer(Code.CONTENT, undefined, caCertificates))).leniencies, ["no-format"]);
+      assert.equal((await result(sen, answer(Code.CHANGED, 281, enrollResponse))).leniencies, undefined);
+      assert.equal((await result(crts, answer(Code.CONTENT, 281, caCertificates))).leniencies, undefined);
+      for (const name of ["success-code", "no-format", "other-format-number"] as const) {
+        assert.match(describeLeniency(name), /^the server .*: accepted, for .*/);
+      }
+    });
+
     it("an answer without a Content-Format as what was asked for", async () => {
       const { certificates } = await result(
         (client) => client.caCertificates(),
@@ -445,16 +479,28 @@ describe("an EST client", () => {
   describe("rejects with a FormatError", () => {
     it("an answer of another Content-Format, which it names", async () => {
       for (const operation of [crts, sen, sren]) {
-        for (const format of [0, 62, 280, 285, 286]) {
+        for (const format of [0, 62, 280, 284]) {
           const error = await failure(operation, answer(Code.CONTENT, format, enrollResponse));
           assert.ok(error instanceof FormatError, `${error}`);
           assert.match(error.message, new RegExp(`expected Content-Format 281 or 287 in the answer, got ${format}$`));
         }
       }
-      for (const format of [0, 281, 287]) {
+      for (const format of [0, 62, 281]) {
         const error = await failure(att, answer(Code.CONTENT, format, csrAttributes));
         assert.ok(error instanceof FormatError, `${error}`);
         assert.match(error.message, /att: expected Content-Format 285/);
+      }
+    });
+
+    it("an answer whose number servers confuse, where its bytes are not what was asked for either", async () => {
+      for (const format of [285, 286]) {
+        for (const operation of [crts, sen, sren]) {
+          assert.ok((await failure(operation, answer(Code.CHANGED, format, csrAttributes))) instanceof FormatError);
+          assert.ok((await failure(operation, answer(Code.CHANGED, format, serverKey))) instanceof FormatError);
+        }
+      }
+      for (const format of [286, 287]) {
+        assert.ok((await failure(att, answer(Code.CONTENT, format, enrollResponse))) instanceof FormatError);
       }
     });
 
@@ -490,6 +536,186 @@ describe("an EST client", () => {
         assert.ok(error instanceof FormatError, `${error}`);
       }
     });
+  });
+
+  describe("with server-side key generation", () => {
+    const skg = (client: ESTClient) => client.serverKeyGeneration("skg", serverKeyRequest);
+    const skc = (client: ESTClient) => client.serverKeyGeneration("skc", serverKeyRequest);
+    const certificate = readCertsOnly(serverKeyCertificate)[0]!;
+
+    /** A multipart-core of format and body in turn. */
+    function multipart(...parts: readonly (readonly [number, Uint8Array | null])[]): Uint8Array {
+      const bytes = [0x80 + 2 * parts.length];
+      for (const [format, body] of parts) {
+        bytes.push(0x19, format >> 8, format & 0xff);
+        if (body === null) bytes.push(0xf6);
+        else bytes.push(0x59, body.length >> 8, body.length & 0xff, ...body);
+      }
+      return Uint8Array.from(bytes);
+    }
+
+    it("asks as in RFC 9148, appendix A.3: the CSR as 286, the answer as 62", async () => {
+      for (const [name, operation] of [
+        ["skg", skg],
+        ["skc", skc],
+      ] as const) {
+        const request = await requestOf(operation);
+        assert.equal(request.code, Code.POST);
+        assert.deepEqual(strings(request, OptionNumber.URI_PATH), [".well-known", "est", name]);
+        assert.deepEqual(numbers(request, OptionNumber.CONTENT_FORMAT), [286]);
+        assert.deepEqual(numbers(request, OptionNumber.ACCEPT), [62]);
+        assert.deepEqual(request.payload, serverKeyRequest);
+      }
+    });
+
+    it("reads key and certificate of appendix A.3, in either order", async () => {
+      const [head, middle] = [fromHex("8419011c588a"), fromHex("1901195901d3")];
+      const figure = joinBytes(head, serverKey, middle, serverKeyCertificate);
+      const parts = [
+        [284, serverKey],
+        [281, serverKeyCertificate],
+      ] as const;
+      for (const body of [figure, multipart(...parts), multipart(parts[1], parts[0])]) {
+        const {
+          code,
+          privateKey,
+          certificates,
+          leniencies,
+          body: kept,
+        } = await result(skg, answer(Code.CHANGED, 62, body));
+        assert.equal(code, Code.CHANGED);
+        assert.deepEqual(privateKey, serverKey);
+        assert.deepEqual(certificates, [certificate]);
+        assert.deepEqual(kept, serverKeyCertificate);
+        assert.equal(leniencies, undefined);
+      }
+    });
+
+    it("reads a single certificate, 287, of skc, and of skg too", async () => {
+      for (const operation of [skc, skg]) {
+        for (const order of [0, 1]) {
+          const parts = [[284, serverKey] as const, [287, certificate] as const];
+          if (order === 1) parts.reverse();
+          const { certificates } = await result(operation, answer(Code.CHANGED, 62, multipart(...parts)));
+          assert.deepEqual(certificates, [certificate]);
+        }
+      }
+      const error = await failure(
+        skc,
+        answer(Code.CHANGED, 62, multipart([284, serverKey], [281, serverKeyCertificate])),
+      );
+      assert.match(error.message, /certificate as Content-Format 287, got 281/);
+    });
+
+    it("takes the numbers that servers confuse by the bytes, and says so", async () => {
+      const { privateKey, certificates, leniencies } = await result(
+        skg,
+        answer(Code.CREATED, 62, multipart([286, serverKey], [281, serverKeyCertificate])),
+      );
+      assert.deepEqual(privateKey, serverKey);
+      assert.deepEqual(certificates, [certificate]);
+      assert.deepEqual(leniencies, ["success-code", "other-format-number"]);
+    });
+
+    it("refuses a key that is wrapped in CMS, 280, with a ServerKeyError: no key for it is agreed", async () => {
+      for (const operation of [skg, skc]) {
+        const error = await failure(
+          operation,
+          answer(Code.CHANGED, 62, multipart([280, caCertificates], [287, certificate])),
+        );
+        assert.ok(error instanceof ServerKeyError, `${error}`);
+        assert.match(error.message, /wrapped in CMS \(280\)/);
+      }
+    });
+
+    it("refuses what misses a part, has one twice, as null, or of another format", async () => {
+      for (const [parts, kind] of [
+        [[], ServerKeyError],
+        [[[284, serverKey]], ServerKeyError],
+        [[[281, serverKeyCertificate]], ServerKeyError],
+        [
+          [
+            [284, serverKey],
+            [284, serverKey],
+            [281, serverKeyCertificate],
+          ],
+          FormatError,
+        ],
+        [
+          [
+            [284, serverKey],
+            [281, serverKeyCertificate],
+            [287, certificate],
+          ],
+          FormatError,
+        ],
+        [
+          [
+            [284, null],
+            [281, serverKeyCertificate],
+          ],
+          FormatError,
+        ],
+        [
+          [
+            [284, serverKey],
+            [281, null],
+          ],
+          FormatError,
+        ],
+        [
+          [
+            [284, serverKey],
+            [0, serverKeyCertificate],
+          ],
+          FormatError,
+        ],
+        [
+          [
+            [284, serverKey],
+            [281, serverKey],
+          ],
+          FormatError,
+        ],
+        [
+          [
+            [284, serverKey],
+            [287, serverKeyCertificate],
+          ],
+          FormatError,
+        ],
+      ] as const) {
+        const error = await failure(skg, answer(Code.CHANGED, 62, multipart(...parts)));
+        assert.ok(error instanceof kind, `${error}`);
+      }
+      assert.ok((await failure(skg, answer(Code.CHANGED, 281, serverKeyCertificate))) instanceof FormatError);
+    });
+
+    it("is refused as other operations are, by name", async () => {
+      assert.match((await refusal(skg, answer(Code.NOT_FOUND))).message, /refused skg with 4\.04/);
+      assert.match((await refusal(skc, answer(Code.FORBIDDEN))).message, /refused skc with 4\.03/);
+    });
+  });
+
+  it("asks where the resources are, and then goes there", async () => {
+    const request = await requestOf((client) => client.discover());
+    assert.equal(request.code, Code.GET);
+    assert.deepEqual(strings(request, OptionNumber.URI_PATH), [".well-known", "core"]);
+    assert.deepEqual(strings(request, OptionNumber.URI_QUERY), ["rt=ace.est*"]);
+    assert.deepEqual(numbers(request, OptionNumber.ACCEPT), [40]);
+    const links = utf8('</est/x/crts>;rt="ace.est.crts";ct="281 287",</e/sen>;rt="ace.est.sen"');
+    const { resources } = await result((client) => client.discover(), answer(Code.CONTENT, 40, links));
+    assert.deepEqual(
+      resources.map(({ name }) => name),
+      ["crts", "sen"],
+    );
+    assert.deepEqual(strings(await requestOf(crts, { resources }), OptionNumber.URI_PATH), ["est", "x", "crts"]);
+    assert.deepEqual(strings(await requestOf(sen, { resources }), OptionNumber.URI_PATH), ["e", "sen"]);
+    assert.deepEqual(strings(await requestOf(att, { resources }), OptionNumber.URI_PATH), [
+      ".well-known",
+      "est",
+      "att",
+    ]);
   });
 
   it("rejects a body over the limit with a LimitError", async () => {
