@@ -116,13 +116,30 @@ function readIfThere(path: string): Buffer | undefined {
   }
 }
 
-function isAlive(process_: number): boolean {
+/** When a process was started, as Linux counts (proc(5), the 22nd field); undefined where it has ended or cannot tell. */
+function startOf(process_: number): string | undefined {
+  try {
+    const text = readFileSync(`/proc/${process_}/stat`, "latin1");
+    const [state, ...fields] = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return state === "Z" || state === "X" ? undefined : fields[18];
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Whether the process that made a lock still runs. Its number alone does not tell: another one may have it by now, after
+ * a reboot above all, and one that was killed keeps it until somebody asks how it ended.
+ */
+function isAlive(process_: number, start: string): boolean {
   try {
     process.kill(process_, 0);
-    return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") {
+      return false;
+    }
   }
+  return start === "" || startOf(process_) === start;
 }
 
 /** Key-value storage, one file for each key. */
@@ -193,14 +210,15 @@ export class DeviceState {
 
   /**
    * Takes the folder for this process until it ends: two wakes at once would each change half of the identity. The file
-   * "lock" holds the number of the process that has it; one that has died gives way, and half-written files go with it.
+   * "lock" holds the number and the start of the process that has it; one that has died gives way, and the files that it
+   * had half written go.
    * @throws StorageError where another process has it.
    */
   lock(): void {
     const path = join(this.#folder, "lock");
     for (let tries = 0; tries < 3; tries++) {
       try {
-        writeFileSync(path, String(process.pid), { flag: "wx", mode: 0o600 });
+        writeFileSync(path, `${process.pid} ${startOf(process.pid) ?? ""}`, { flag: "wx", mode: 0o600 });
         process.once("exit", () => rmSync(path, { force: true }));
         this.#sweep();
         return;
@@ -209,11 +227,12 @@ export class DeviceState {
           throw explain("write", path, error);
         }
       }
-      const owner = Number(readIfThere(path)?.toString("latin1"));
+      const [number, start = ""] = readIfThere(path)?.toString("latin1").split(" ") ?? [];
+      const owner = Number(number);
       if (owner === process.pid) {
         return;
       }
-      if (Number.isInteger(owner) && owner > 0 && isAlive(owner)) {
+      if (Number.isInteger(owner) && owner > 0 && isAlive(owner, start)) {
         throw new StorageError(
           `another wake (process ${owner}) is using ${this.#folder}: one device does one wake at a time`,
         );
