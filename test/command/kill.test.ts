@@ -3,8 +3,10 @@
  * storage. Then it wakes again, against the same server, and a relay tells whether a nonce was used twice.
  */
 
-import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
+import { join } from "node:path";
+import { checkout } from "../../hosts/node/native.js";
+import { run, wakeLine } from "../support/command.js";
 import type { Step } from "../support/kill.js";
 import { KINDS, type Kind, Survival } from "../support/survival.js";
 
@@ -16,6 +18,8 @@ const TRIED: readonly Kind[] = KINDS.filter(
     (keep === "flash" && doing.resume === "session") ||
     (keep === "sealed" && name === "a wake by context"),
 );
+
+const isByContext = ({ name }: Kind): boolean => name === "a wake by context";
 
 /** How many random kills; test:long has 2,000. */
 const KILLS = Number(process.env.TORPOR_KILLS ?? 24);
@@ -84,7 +88,8 @@ describe("a device that is killed in the middle of a wake", () => {
         const prepared = await survival.prepare(kind);
         const steps = await prepared.device.steps(kind.doing);
         await survival.recover(kind, prepared.device, "no step");
-        known.set(kind, (device = { ...prepared, steps, seconds: 0.06 }));
+        device = { ...prepared, steps, seconds: 0.06 };
+        known.set(kind, device);
       }
       if (kind.isFirst) {
         device = { ...device, ...(await survival.prepare(kind)) };
@@ -112,5 +117,36 @@ describe("a device that is killed in the middle of a wake", () => {
       );
     }
     assert.ok(killed >= KILLS / 2, `killed ${killed} times of ${KILLS}`);
+  });
+
+  it(`works on in Node.js, killed at random: ${Math.ceil(KILLS / 8)} times, at any moment`, async function () {
+    this.timeout(60_000 + KILLS * 10_000);
+    const random = randomFrom(Date.now());
+    const program = join(checkout(), "build", "hosts", "node", "torpor.js");
+    const devices = await Promise.all(KINDS.filter(isByContext).map((kind) => survival.prepare(kind)));
+    const keeps = KINDS.filter(isByContext).map(({ keep }) => keep);
+    let seconds = 0.5;
+    let killed = 0;
+    for (let kills = 0; kills < KILLS / 8; kills++) {
+      const which = kills % devices.length;
+      const { device } = devices[which]!;
+      const args = ["--server", `coaps://127.0.0.1:${survival.relay.port}`, "--state", device.state];
+      args.push("--keep", keeps[which]!, "--context-patience", "0.4");
+      const operation = random() < 0.3 ? "sren" : "crts";
+      const after = (random() * seconds).toFixed(6);
+      const command = ["-s", "KILL", after, process.execPath, program, operation, ...args];
+      survival.rest();
+      const { status, stderr } = await run("timeout", command);
+      assert.ok(status === 0 || status === null || status === 137, stderr);
+      killed += status === 0 ? 0 : 1;
+      seconds = Math.min(3, status === 0 ? Math.max(0.1, seconds * 0.95) : seconds * 1.02);
+      const where = `${after} s of ${operation}, ${keeps[which]}`;
+      survival.rest();
+      assert.equal((await wakeLine("att", ...args)).code, "2.05", where);
+      survival.checkStorage(device);
+      assert.deepEqual(survival.audit.violations.splice(0), [], where);
+      assert.equal(survival.server.stats.stale, 0, where);
+    }
+    assert.ok(killed > 0);
   });
 });

@@ -42,18 +42,18 @@ describe("the audit of nonces", () => {
     audit = new NonceAudit();
   });
 
-  const out = (port: number, ...records: Buffer[]): void =>
-    audit.look({ direction: "out", bytes: Buffer.concat(records), port });
-  const into = (port: number, ...records: Buffer[]): void =>
-    audit.look({ direction: "in", bytes: Buffer.concat(records), port });
+  const out = (flow: number, ...records: Buffer[]): void =>
+    audit.look({ direction: "out", bytes: Buffer.concat(records), flow }, "one");
+  const into = (flow: number, ...records: Buffer[]): void =>
+    audit.look({ direction: "in", bytes: Buffer.concat(records), flow }, "one");
 
-  /** A handshake on a port, up to the client's last flight. */
-  function shake(port: number, id: number, random: number): void {
-    into(port, serverHello(random));
-    out(port, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), request(id, 0, `finished ${random}`));
+  /** A handshake on a flow, up to the client's last flight. */
+  function shake(flow: number, id: number, random: number): void {
+    into(flow, serverHello(random));
+    out(flow, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), request(id, 0, `finished ${random}`));
   }
 
-  it("finds two records of one association with one number, from one port or from two", () => {
+  it("finds two records of one association with one number, in one flow or in two", () => {
     shake(1000, 1, 7);
     out(1000, request(1, 1, "crts"));
     out(1000, request(1, 1, "att"));
@@ -88,7 +88,7 @@ describe("the audit of nonces", () => {
     assert.equal(audit.records, 5);
   });
 
-  it("tells keys apart: directions, associations, and those of a later handshake from the same port or with the same ID", () => {
+  it("tells keys apart: directions, associations, and those of a later handshake in the same flow or with the same ID", () => {
     shake(1000, 1, 7);
     out(1000, request(1, 1, "crts"));
     into(1000, answer(1, "a"));
@@ -102,10 +102,16 @@ describe("the audit of nonces", () => {
     out(4000, request(1, 1, "sen"));
     assert.deepEqual(audit.violations, []);
     assert.equal(audit.associations, 4);
-    // The association that has moved to a port is the one of that port.
+    // The association that has moved to a flow is the one of that flow.
     out(1000, request(2, 2, "att"));
     into(1000, answer(1, "d"));
     assert.match(audit.violations.join(), /association 2, in/);
+  });
+
+  it("finds an association that is used with another server", () => {
+    shake(1000, 1, 7);
+    audit.look({ direction: "out", bytes: request(1, 1, "crts"), flow: 2000 }, "another");
+    assert.match(audit.violations.join(), /association 1 of one is used with another/);
   });
 
   it("does not let a record pass of which it does not know the key", () => {

@@ -3,12 +3,13 @@
  * (RFC 5288 section 3, RFC 6655 section 3: the nonce is a salt that belongs to the key and 8 bytes in the record).
  *
  *     const audit = new NonceAudit();
- *     relay.pass = (datagram) => { audit.look(datagram); return 1; };
+ *     relay.pass = (datagram) => { audit.look(datagram, "server 1"); return 1; };
  *     assert.deepEqual(audit.violations, []);
  *
  * It knows none of the keys. What has one key is told from the outside: an association begins with a ServerHello and has
  * a key for each direction. A record to the server belongs to the association of its connection ID (RFC 9146), else to
- * that of its port; a record to the device, which carries no ID, to the association that its port has spoken for last.
+ * that of its flow; a record to the device, which carries no ID, to the association that its flow has spoken for last.
+ * On the way it sees whether an association is used with another server than the one that it was made with.
  */
 
 import { CONNECTION_ID_BYTES } from "../../tools/est-server/engine.js";
@@ -29,6 +30,7 @@ const RANDOM_BYTES = 32;
 
 interface Association {
   readonly number: number;
+  readonly server: string;
   /** The server's random that it began with. */
   readonly random: string;
   /** The client has changed to the new keys: the ID of its next record is that of this association. */
@@ -41,22 +43,24 @@ export class NonceAudit {
   /** Protected records looked at, and associations that they belonged to. */
   records = 0;
   associations = 0;
-  readonly #byPort = new Map<number, Association>();
+  /** Flows of one server are told from those of another by its name. */
+  readonly #byFlow = new Map<string, Association>();
   readonly #byConnectionId = new Map<string, Association>();
   /** Records by association, direction and nonce. */
   readonly #seen = new Map<string, Buffer>();
 
-  look({ direction, bytes, port }: Recorded): void {
+  /** A datagram to or from a server, which may have any name. */
+  look({ direction, bytes, flow }: Recorded, server: string): void {
     for (const record of recordsOf(bytes)) {
       if (record.readUInt16BE(EPOCH_AT) > 0) {
-        this.#protected(direction, record, port);
+        this.#protected(direction, record, flow, server);
       } else if (direction === "in" && record[0] === HANDSHAKE && record[HEADER_BYTES] === SERVER_HELLO) {
         const random = record.toString("hex", RANDOM_AT, RANDOM_AT + RANDOM_BYTES);
-        if (this.#byPort.get(port)?.random !== random) {
-          this.#byPort.set(port, this.#begin(random));
+        if (this.#byFlow.get(`${server} ${flow}`)?.random !== random) {
+          this.#byFlow.set(`${server} ${flow}`, this.#begin(random, server));
         }
       } else if (direction === "out" && record[0] === CHANGE_CIPHER_SPEC) {
-        const association = this.#byPort.get(port);
+        const association = this.#byFlow.get(`${server} ${flow}`);
         if (association !== undefined) {
           association.isChanged = true;
         }
@@ -64,16 +68,19 @@ export class NonceAudit {
     }
   }
 
-  #begin(random: string): Association {
-    return { number: ++this.associations, random, isChanged: false };
+  #begin(random: string, server: string): Association {
+    return { number: ++this.associations, server, random, isChanged: false };
   }
 
-  #protected(direction: Recorded["direction"], record: Buffer, port: number): void {
+  #protected(direction: Recorded["direction"], record: Buffer, flow: number, server: string): void {
     const hasId = record[0] === CONNECTION_ID;
-    const association = hasId ? this.#identified(record, port) : this.#byPort.get(port);
+    const association = hasId ? this.#identified(record, flow, server) : this.#byFlow.get(`${server} ${flow}`);
     if (association === undefined) {
-      this.violations.push(`a protected record to or from port ${port}, where no association began`);
+      this.violations.push(`a protected record to or from flow ${flow}, where no association began`);
       return;
+    }
+    if (association.server !== server) {
+      this.violations.push(`association ${association.number} of ${association.server} is used with ${server}`);
     }
     this.records++;
     const header = HEADER_BYTES + (hasId ? CONNECTION_ID_BYTES : 0);
@@ -96,18 +103,18 @@ export class NonceAudit {
     }
   }
 
-  /** The association of a record with an ID, which moves to the port that it came from. */
-  #identified(record: Buffer, port: number): Association {
+  /** The association of a record with an ID, which moves to the flow that it came from. */
+  #identified(record: Buffer, flow: number, server: string): Association {
     const id = record.toString("hex", CONNECTION_ID_AT, CONNECTION_ID_AT + CONNECTION_ID_BYTES);
-    const here = this.#byPort.get(port);
+    const here = this.#byFlow.get(`${server} ${flow}`);
     let association = this.#byConnectionId.get(id);
     if (here?.isChanged) {
       here.isChanged = false;
       association = here;
     }
-    association ??= this.#begin(""); // it began before the audit did
+    association ??= this.#begin("", server); // it began before the audit did
     this.#byConnectionId.set(id, association);
-    this.#byPort.set(port, association);
+    this.#byFlow.set(`${server} ${flow}`, association);
     return association;
   }
 }

@@ -19,8 +19,13 @@ export type Direction = "out" | "in";
 export interface Recorded {
   readonly direction: Direction;
   readonly bytes: Buffer;
-  /** The device's UDP port. The server sees another one in its place, for each of these one. */
-  readonly port: number;
+  /** Number of the relay's own socket to the server, one for each port of a device: see `rest`. */
+  readonly flow: number;
+}
+
+interface Flow {
+  readonly number: number;
+  readonly back: Socket;
 }
 
 /** The DTLS records of a datagram, which may hold several (RFC 6347 section 4.1). */
@@ -50,7 +55,9 @@ export class Relay {
   /** Where the latest datagram from a device came from. */
   #device = 0;
   readonly #front: Socket;
-  readonly #backs = new Map<number, Socket>();
+  /** The latest flow of each port of a device. */
+  readonly #flows = new Map<number, Flow>();
+  readonly #backs: Socket[] = [];
   readonly #target: { port: number; address: string };
 
   private constructor(front: Socket, target: { port: number; address: string }) {
@@ -95,6 +102,14 @@ export class Relay {
     this.#front.send(bytes, this.#device);
   }
 
+  /**
+   * The device sleeps: what comes from any port of it now is a new flow. What the server still has for the old one is
+   * not mistaken for the new one's, as it would be where the system gives a port to a second process.
+   */
+  rest(): void {
+    this.#flows.clear();
+  }
+
   forget(): void {
     this.datagrams.length = 0;
   }
@@ -102,31 +117,34 @@ export class Relay {
   close(): void {
     clearTimeout(this.#quiet);
     this.#front.close();
-    for (const back of this.#backs.values()) {
+    for (const back of this.#backs) {
       back.close();
     }
   }
 
   #fromDevice(bytes: Buffer, devicePort: number): void {
-    let back = this.#backs.get(devicePort);
-    if (back === undefined) {
-      back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
-      back.on("message", (answer) => {
-        for (const part of this.split({ direction: "in", bytes: answer, port: devicePort })) {
-          this.#record("in", part, devicePort, () => this.#front.send(part, devicePort, this.#target.address));
-        }
-      });
-      this.#backs.set(devicePort, back);
-    }
-    const socket = back;
+    const { number, back } = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
     this.#device = devicePort;
-    for (const part of this.split({ direction: "out", bytes, port: devicePort })) {
-      this.#record("out", part, devicePort, () => socket.send(part, this.#target.port, this.#target.address));
+    for (const part of this.split({ direction: "out", bytes, flow: number })) {
+      this.#record("out", part, number, () => back.send(part, this.#target.port, this.#target.address));
     }
   }
 
-  #record(direction: Direction, bytes: Buffer, port: number, send: () => void): void {
-    const datagram = { direction, bytes, port };
+  #newFlow(devicePort: number): Flow {
+    const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
+    const number = this.#backs.push(back);
+    back.on("message", (answer) => {
+      for (const part of this.split({ direction: "in", bytes: answer, flow: number })) {
+        this.#record("in", part, number, () => this.#front.send(part, devicePort, this.#target.address));
+      }
+    });
+    const flow = { number, back };
+    this.#flows.set(devicePort, flow);
+    return flow;
+  }
+
+  #record(direction: Direction, bytes: Buffer, flow: number, send: () => void): void {
+    const datagram = { direction, bytes, flow };
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
       if (this.reversed === direction) {

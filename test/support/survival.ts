@@ -67,7 +67,7 @@ export class Survival {
     this.#otherRelay = otherRelay;
     for (const one of [relay, otherRelay]) {
       one.pass = (datagram) => {
-        this.audit.look(datagram);
+        this.audit.look(datagram, `the server behind port ${one.port}`);
         if (one.datagrams.length > DATAGRAMS_KEPT) {
           one.forget();
         }
@@ -105,6 +105,7 @@ export class Survival {
 
   /** A device in the state in which such a wake can take place. */
   async prepare(kind: Kind): Promise<{ device: KillableDevice; doing: Doing }> {
+    this.rest();
     const { keep, doing, isFirst } = kind;
     const device = new KillableDevice({
       // An enrolled device has nothing but what is in its storage: nothing covers up for it.
@@ -130,13 +131,22 @@ export class Survival {
     return { device, doing };
   }
 
+  /** Between two wakes. */
+  rest(): void {
+    this.relay.rest();
+    this.#otherRelay.rest();
+  }
+
+  /** A wake of an enrolled device. */
   wake(device: KillableDevice, doing: Doing): Promise<WakeResult> {
+    this.rest();
     return device.wake(doing, { trust: undefined, certificates: [], key: undefined });
   }
 
   /** The wakes after a kill, and all that must hold then. `where` is for people. */
   async recover({ doing, isFirst }: Kind, device: KillableDevice, where: string): Promise<void> {
     try {
+      this.rest();
       if (isFirst) {
         await device.wake(doing);
         this.checkStorage(device);
@@ -150,6 +160,7 @@ export class Survival {
         const port = this.#otherRelay.port;
         assert.equal(hex((await this.wake(device, { ...afterwards(doing), port })).body), this.#attributes[1]);
       }
+      this.rest();
       this.checkStorage(device);
       assert.deepEqual(this.audit.violations.splice(0), []);
       assert.equal(this.server.stats.stale, 0, "the server met records that were no newer than those before");
