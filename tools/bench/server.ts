@@ -6,16 +6,18 @@
  */
 
 import { fork } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { type Peer, type Responder, type ServerFiles, startOpenssl } from "../../test/support/peers.js";
 import { caCertificates } from "../../test/vectors/rfc9148.js";
 import { startEstServer } from "../est-server/server.js";
 
-/** The development server with its CA in `dir`, or `openssl s_server` with a CoAP responder that knows crts. */
+/** The development server with its CA in `dir`, `openssl s_server` with a CoAP responder that knows crts, or a UDP echo. */
 export type ServerKind =
   | { readonly kind: "development"; readonly dir: string }
-  | { readonly kind: "openssl"; readonly files: ServerFiles };
+  | { readonly kind: "openssl"; readonly files: ServerFiles }
+  | { readonly kind: "udp" };
 
 export async function forkServer(what: ServerKind): Promise<Pick<Peer, "port" | "stop">> {
   const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(what)]);
@@ -40,12 +42,23 @@ const respond: Responder = ({ options }) =>
     ? { code: "2.05", format: 281, payload: Buffer.from(caCertificates) }
     : { code: "4.04", format: 0, payload: Buffer.alloc(0) };
 
+async function start(what: ServerKind): Promise<Pick<Peer, "port" | "stop">> {
+  if (what.kind === "openssl") {
+    return startOpenssl(what.files, respond);
+  }
+  if (what.kind === "development") {
+    const server = await startEstServer({ dir: what.dir });
+    return { port: server.port, stop: () => server.close() };
+  }
+  const socket = createSocket("udp4").bind(0, "127.0.0.1");
+  socket.on("message", (message, { port, address }) => socket.send(message, port, address));
+  await once(socket, "listening");
+  return { port: socket.address().port, stop: async () => void socket.close() };
+}
+
 if (process.send !== undefined && process.argv[1] === fileURLToPath(import.meta.url)) {
   const what = JSON.parse(process.argv[2]!) as ServerKind;
-  const stop =
-    what.kind === "openssl"
-      ? await startOpenssl(what.files, respond).then((peer) => ({ port: peer.port, end: () => peer.stop() }))
-      : await startEstServer({ dir: what.dir }).then((server) => ({ port: server.port, end: () => server.close() }));
-  process.on("disconnect", () => void stop.end().then(() => process.exit()));
-  process.send(stop.port);
+  const { port, stop } = await start(what);
+  process.on("disconnect", () => void stop().then(() => process.exit()));
+  process.send(port);
 }

@@ -10,7 +10,7 @@ import "../../hosts/node/native.js";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { clock } from "../../hosts/node/io.js";
+import { clock, UDP } from "../../hosts/node/io.js";
 import { readPEM } from "../../hosts/node/pem.js";
 import { slotsNotice } from "../../hosts/node/simulator.js";
 import type { DTLSCredentials, Resume, Way } from "../../src/dtls/socket.js";
@@ -110,7 +110,9 @@ function expectWay(server: string, expected: Way, got: Way | null | undefined, n
 
 // ---- the association alone, in this process ----
 
-const SLOT_BYTES = 1536;
+/** Of the one slot of the session table: a device's, and one that a ticket fits. */
+const SLOT_BYTES = 512;
+const TICKET_SLOT_BYTES = 1536;
 
 /** The processor time is that of this process around the socket's life; the server is another process. */
 function alone(
@@ -130,7 +132,7 @@ function alone(
     name,
     lacks,
     async measure(way) {
-      const geometry = { slots: 1, slotBytes: SLOT_BYTES };
+      const geometry = { slots: 1, slotBytes: way === "ticket" ? TICKET_SLOT_BYTES : SLOT_BYTES };
       const sessions = new SessionTable(new Uint8Array(SessionTable.byteLength(geometry)), { ...geometry, clock });
       if (way !== "full") {
         const resume: Resume = way === "ticket" ? "ticket" : "context";
@@ -142,6 +144,27 @@ function alone(
       return life(way, sessions, "sleep");
     },
   };
+}
+
+/** Milliseconds of processor time of a UDP socket of this host that sends one datagram and gets one: the least there is. */
+async function udpAlone(port: number, runs: number): Promise<number> {
+  const all: number[] = [];
+  for (let run = 0; run <= runs; run++) {
+    const before = process.cpuUsage();
+    await new Promise<void>((resolve, reject) => {
+      const socket = new UDP({
+        onReadable: () => {
+          socket.close();
+          resolve();
+        },
+        onError: reject,
+      });
+      socket.write(new Uint8Array(48), "127.0.0.1", port);
+    });
+    const { user, system } = process.cpuUsage(before);
+    all.push((user + system) / 1000);
+  }
+  return median(all.slice(1));
 }
 
 // ---- a whole wake in the simulator ----
@@ -262,6 +285,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   try {
     const development = keep(await forkServer({ kind: "development", dir: est }));
     const openssl = keep(await forkServer({ kind: "openssl", files }));
+    const udp = keep(await forkServer({ kind: "udp" }));
     const gnutls = keep(await startGnutls(files));
     const wolfssl = keep(await startWolfssl(files));
     const at = ({ port }: Server, args: readonly string[]): string[] => [
@@ -271,6 +295,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     ];
     const rows = {
       runs,
+      udpAlone: await udpAlone(udp.port, runs),
       association: await compete(
         [
           alone("development", NOTHING, {
@@ -306,6 +331,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     }
     process.stdout.write(`Medians of ${runs} runs, the ways and servers taking turns\n`);
     print(ALONE, rows.association);
+    process.stdout.write(`  UDP alone    one datagram each way, nothing else: ${rows.udpAlone.toFixed(2)} ms of CPU\n`);
     print(SIMULATED, rows.simulator);
     process.stdout.write("  GnuTLS       its gnutls-serv does not speak CoAP: no whole wake\n");
     const notice = slotsNotice();
