@@ -130,7 +130,8 @@ static void set_device_key(psa_key_attributes_t *attributes, uint32_t id)
     psa_set_key_algorithm(attributes, PSA_ALG_ECDSA(PSA_ALG_ANY_HASH));
     if (id != 0) {
         psa_set_key_id(attributes, id);
-        psa_set_key_lifetime(attributes, PSA_KEY_LIFETIME_PERSISTENT);
+        psa_set_key_lifetime(attributes, PSA_KEY_LIFETIME_FROM_PERSISTENCE_AND_LOCATION(
+                                             PSA_KEY_PERSISTENCE_DEFAULT, TORPOR_KEY_LOCATION));
     }
 }
 

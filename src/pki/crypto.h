@@ -56,6 +56,15 @@ int torpor_random(uint8_t *output, size_t length);
 #define TORPOR_KEY_FIRST 0x00545001u
 #define TORPOR_KEY_LAST 0x005450FFu
 
+/*
+ * Where PSA makes and keeps the persistent keys: in its own storage, unless a build says otherwise. A secure element has a
+ * location of its own, whose opaque driver PSA then calls for making, using and erasing keys; the private key never is in
+ * the processor's memory. Keys that are imported (skg, skc) need a driver that takes them in.
+ */
+#if !defined(TORPOR_KEY_LOCATION)
+#define TORPOR_KEY_LOCATION PSA_KEY_LOCATION_LOCAL_STORAGE
+#endif
+
 /* Bytes of the longest uncompressed point (P-384). */
 #define TORPOR_POINT_BYTES_MAX 97
 

@@ -5,6 +5,7 @@
 
 import { strict as assert } from "node:assert";
 import { decide, type Life, livedOn, NEW_LIFE, type Outcome, type Step } from "../../src/enrollment/schedule.js";
+import { chance } from "../support/joined.js";
 
 const DEVICES = 1000;
 const DAY = 86400;
@@ -12,17 +13,6 @@ const HOUR = 3600;
 const START = 2_000_000_000;
 const YEARS = 10;
 const LIFETIME = 90 * DAY;
-
-/** Numbers of 0 to 1 that look like chance (mulberry32). */
-function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 interface Contact {
   readonly at: number;

@@ -158,3 +158,69 @@ describe("a device through a DTLS terminator (socat, OpenSSL) in front of the de
     });
   }
 });
+
+describe("a device through a DTLS terminator (socat, OpenSSL) in front of a CoAP server that behaves as kipuka's", () => {
+  const folder = newFolder();
+  let server: EstServer;
+  let terminator: Peer;
+  let args: string[];
+  let factory: string[];
+
+  before(async () => {
+    // Its block state is keyed by peer and token, as that of the development server always is.
+    server = await startEstServer({ dir: join(folder, "est"), plain: 0, misbehave: "kipuka" });
+    const identity = await server.ca.issueServer({ dnsNames: [], addresses: ["127.0.0.1"] });
+    const clientCA = writeCertificates(folder, "client-ca", [server.ca.factoryCA, server.ca.issuing, server.ca.root]);
+    const files = { chain: [...identity.chain], pkcs8: identity.keyPkcs8, sec1: identity.keyPkcs8 };
+    terminator = await startTerminator({ ...writeIdentity(folder, "terminator", files), clientCA }, server.plainPort!);
+    const trust = ["--trust", join(folder, "est", "ca.pem")];
+    args = ["--server", `coaps://127.0.0.1:${terminator.port}`, ...trust, "--state", join(folder, "device")];
+    factory = ["--cert", join(folder, "est", "factory.pem"), "--key", join(folder, "est", "factory.key")];
+  });
+
+  after(async () => {
+    await terminator.stop();
+    await server.close();
+  });
+
+  for (const block of ["1024", "64"]) {
+    it(`gets CA certificates and attributes, enrols and renews in blocks of ${block}, and says what it put up with`, async () => {
+      const more = ["--block", block];
+      assert.equal((await wakeLine("crts", ...args, ...factory, ...more)).code, "2.05");
+      const att = await wakeLine("att", ...args, ...factory, ...more);
+      assert.equal(att.code, "2.05");
+      assert.ok(
+        att.notes.some((note) => /285 pkcs10, 286 pkcs8, 287 csrattrs/.test(note)),
+        JSON.stringify(att.notes),
+      );
+      const sen = await wakeLine("sen", ...args, ...factory, ...more);
+      const sren = await wakeLine("sren", ...args, ...more);
+      for (const line of [sen, sren]) {
+        assert.equal(line.code, "2.01");
+        assert.ok(
+          line.notes.some((note) => /another success code/.test(note)),
+          JSON.stringify(line.notes),
+        );
+      }
+    });
+  }
+
+  it("boots and renews by itself", async () => {
+    const device = [...args.slice(0, -1), join(folder, "another")];
+    const boot = await wakeLine("run", ...device, ...factory);
+    assert.deepEqual(
+      boot.operations.map(({ operation, code }) => `${operation} ${code}`),
+      ["crts 2.05", "att 2.05", "sen 2.01"],
+    );
+    assert.equal((await wakeLine("sren", ...device)).code, "2.01");
+  });
+
+  it("gets a key by skg, is told that there is no skc, and does without discovery", async () => {
+    assert.equal((await wakeLine("skg", ...args)).code, "2.01");
+    for (const operation of ["skc", "core"]) {
+      const { status, stderr } = await torpor(operation, ...args);
+      assert.equal(status, 1);
+      assert.match(stderr, new RegExp(`refused ${operation} with 4\\.04`));
+    }
+  });
+});

@@ -60,6 +60,14 @@ export class FakeTime implements Timer {
     while (this.#alarms.length > 0 && this.#alarms[0].at <= end) await this.advance(this.#alarms[0].at - this.now);
   }
 
+  /** Advances to the next timer and fires it; false where there is none, or only later than `end`. */
+  async step(end = Number.POSITIVE_INFINITY): Promise<boolean> {
+    const next = this.#alarms[0];
+    if (next === undefined || next.at > end) return false;
+    await this.advance(Math.max(0, next.at - this.now));
+    return true;
+  }
+
   /** Lets promises run, at the same time. */
   async settle(): Promise<void> {
     for (let turn = 0; turn < TURNS; turn++) await undefined;

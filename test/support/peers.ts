@@ -139,7 +139,7 @@ export async function startOpenssl(
   responder: Responder,
   options: readonly string[] = [],
   fixedPort?: number,
-): Promise<Peer> {
+): Promise<Peer & { input(text: string): void }> {
   const port = fixedPort ?? (await freePorts());
   const child = start(
     "openssl",
@@ -169,7 +169,9 @@ export async function startOpenssl(
       }
     }
   });
-  return peerOf(child, port);
+  const peer = await peerOf(child, port);
+  // A line of text is a command to s_server; "R" renegotiates.
+  return { ...peer, input: (text) => void child.stdin?.write(text) };
 }
 
 /** `gnutls-serv` over DTLS; it sends back every message. */

@@ -271,6 +271,9 @@ export function estHandler(
       answer: (request) => enroll(request, operation, () => issueWithKey(request, format)),
     });
   }
+  if (misbehave === "kipuka") {
+    resources.delete("skc");
+  }
   const root = options.root ?? "/.well-known/est";
   const discovery: Resource = {
     method: "GET",
@@ -286,7 +289,7 @@ export function estHandler(
   /** The resource by that path; the one with a label, if that is one of the labels that there are. */
   const find = (path: string): Resource | undefined => {
     if (path === ".well-known/core") {
-      return discovery;
+      return misbehave === "kipuka" ? undefined : discovery;
     }
     const base = roots.find((each) => each !== "" && path.startsWith(`${each}/`));
     const [first, second, ...more] = base === undefined ? [] : path.slice(base.length + 1).split("/");

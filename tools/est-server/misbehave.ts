@@ -23,7 +23,7 @@ export const MISBEHAVIOURS = {
   "multipart-length": "gives a part of skg a length that is too large",
   "wrong-server-key": "sends with skg a key that does not belong to the certificate",
   "wrapped-key": "sends the key of skg as Content-Format 280, in CMS",
-  kipuka: "answers as kipuka does: 2.01 to sen and sren, and its own Content-Format numbers",
+  kipuka: "answers as kipuka does: 2.01 to sen and sren, its own Content-Format numbers, no discovery, no skc",
 } as const;
 
 export type Misbehaviour = keyof typeof MISBEHAVIOURS;
