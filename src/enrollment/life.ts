@@ -73,7 +73,8 @@ export function readLife(store: KeyValueStore): Life {
 /** @throws what the store throws. */
 export function writeLife(store: KeyValueStore, life: Life): void {
   // Errors are Torpor's own sentences; what a server said in one may be cut within a pair of surrogates.
-  const error = life.error.slice(0, ERROR_CHARACTERS).replace(/[^\u0020-\u007e]/g, "?");
+  // An empty one as it is: XS 13 reads beyond the empty string in a replacement.
+  const error = life.error === "" ? "" : life.error.slice(0, ERROR_CHARACTERS).replace(/[^\u0020-\u007e]/g, "?");
   const bytes = new Uint8Array(ERROR + lengthUTF8(error));
   writeUint(bytes, 0, 6, life.time);
   writeUint(bytes, UPTIME, 6, life.uptime ?? NO_UPTIME);

@@ -80,6 +80,9 @@ function diagnosticOf(response: CoAPResponse): string {
     return "";
   }
   const { payload } = response;
+  if (payload.length === 0) {
+    return "";
+  }
   let end = Math.min(payload.length, DIAGNOSTIC_MAX);
   // Not in the middle of a character: its further bytes are 10xxxxxx.
   while (end < payload.length && end > 0 && (payload[end]! & 0xc0) === 0x80) {

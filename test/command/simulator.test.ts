@@ -202,7 +202,7 @@ describe("a device in the simulator", () => {
     const boot = await wakeLine("run", ...args, ...factory);
     assert.deepEqual([boot.operation, boot.code, boot.operations.length], ["run", "2.04", 3]);
     assert.equal(readdirSync(join(state, "flash", "keys")).length, 1);
-    assert.deepEqual(readdirSync(join(state, "flash", "torpor")).sort(), ["identity", "trust"]);
+    assert.deepEqual(readdirSync(join(state, "flash", "torpor")).sort(), ["csrattrs", "identity", "life", "trust"]);
     assert.equal((await wakeLine("sren", ...args)).code, "2.04");
   });
 
@@ -224,7 +224,7 @@ describe("a device in the simulator", () => {
     assert.match(stderr, /^torpor: cannot write [^\n]*identity[^\n]*\n$/);
     assert.deepEqual(flash("torpor/identity"), before);
     assert.deepEqual(readdirSync(join(state, "flash", "keys")), keys);
-    assert.deepEqual(readdirSync(join(state, "flash", "torpor")).sort(), ["identity", "trust"]);
+    assert.deepEqual(readdirSync(join(state, "flash", "torpor")).sort(), ["csrattrs", "identity", "life", "trust"]);
     assert.equal((await wakeLine("sren", ...args, ...geometry)).code, "2.04");
   });
 
