@@ -7,7 +7,7 @@ import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import { run, wakeLine } from "../support/command.js";
-import type { Step } from "../support/kill.js";
+import type { KillableDevice, Step } from "../support/kill.js";
 import { KINDS, type Kind, Survival } from "../support/survival.js";
 
 /** Which kinds of wakes `npm test` goes through; `npm run test:long` takes all of them, at random. */
@@ -123,15 +123,16 @@ describe("a device that is killed in the middle of a wake", () => {
     this.timeout(60_000 + KILLS * 10_000);
     const random = randomFrom(Date.now());
     const program = join(checkout(), "build", "hosts", "node", "torpor.js");
-    const devices = await Promise.all(KINDS.filter(isByContext).map((kind) => survival.prepare(kind)));
-    const keeps = KINDS.filter(isByContext).map(({ keep }) => keep);
+    const devices: { device: KillableDevice; keep: string }[] = [];
+    for (const kind of KINDS.filter(isByContext)) {
+      devices.push({ ...(await survival.prepare(kind)), keep: kind.keep });
+    }
     let seconds = 0.5;
     let killed = 0;
     for (let kills = 0; kills < KILLS / 8; kills++) {
-      const which = kills % devices.length;
-      const { device } = devices[which]!;
+      const { device, keep } = devices[kills % devices.length]!;
       const args = ["--server", `coaps://127.0.0.1:${survival.relay.port}`, "--state", device.state];
-      args.push("--keep", keeps[which]!, "--context-patience", "0.4");
+      args.push("--keep", keep, "--context-patience", "0.4");
       const operation = random() < 0.3 ? "sren" : "crts";
       const after = (random() * seconds).toFixed(6);
       const command = ["-s", "KILL", after, process.execPath, program, operation, ...args];
@@ -140,7 +141,7 @@ describe("a device that is killed in the middle of a wake", () => {
       assert.ok(status === 0 || status === null || status === 137, stderr);
       killed += status === 0 ? 0 : 1;
       seconds = Math.min(3, status === 0 ? Math.max(0.1, seconds * 0.95) : seconds * 1.02);
-      const where = `${after} s of ${operation}, ${keeps[which]}`;
+      const where = `${after} s of ${operation}, ${keep}`;
       survival.rest();
       assert.equal((await wakeLine("att", ...args)).code, "2.05", where);
       survival.checkStorage(device);

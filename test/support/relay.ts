@@ -133,7 +133,10 @@ export class Relay {
   #newFlow(devicePort: number): Flow {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
     const number = this.#backs.push(back);
-    back.on("message", (answer) => {
+    back.on("message", (answer, { port }) => {
+      if (port !== this.#target.port) {
+        return; // what was for a device that is gone, whose port the system gave to this socket
+      }
       for (const part of this.split({ direction: "in", bytes: answer, flow: number })) {
         this.#record("in", part, number, () => this.#front.send(part, devicePort, this.#target.address));
       }
