@@ -60,19 +60,19 @@ const CASES: readonly Case[] = [
     what: "many-certificates",
     operations: ["crts", ...ENROLMENTS],
     error: LimitError,
-    rule: /response body of at most 4096 bytes/,
+    rule: /response body of at most 3072 bytes/,
   },
   {
     what: "huge-body",
     operations: ["crts", ...ENROLMENTS, "run"],
     error: LimitError,
-    rule: /response body of at most 4096 bytes, got one of 1048576/,
+    rule: /response body of at most 3072 bytes, got one of 1048576/,
   },
   {
     what: "endless-blocks",
     operations: ["crts", ...ENROLMENTS],
     error: LimitError,
-    rule: /response body of at most 4096/,
+    rule: /response body of at most 3072/,
   },
   { what: "block-order", operations: ["crts", ...ENROLMENTS], error: CoAPError, rule: /expected Block2 with number 1/ },
   {
@@ -83,7 +83,7 @@ const CASES: readonly Case[] = [
   },
   { what: "etag-change", operations: ["crts"], error: CoAPError, rule: /the same ETag as in the blocks before/ },
   { what: "csrattrs-bomb", operations: ["att"], error: LimitError, rule: /at most 64 OIDs/, maxBody: 65536 },
-  { what: "csrattrs-bomb", operations: ["att"], error: LimitError, rule: /response body of at most 4096/ },
+  { what: "csrattrs-bomb", operations: ["att"], error: LimitError, rule: /response body of at most 3072/ },
   { what: "multipart-nested", operations: SERVER_KEYS, error: FormatError, rule: /byte string or null .* got 0x84/ },
   { what: "multipart-length", operations: SERVER_KEYS, error: FormatError, rule: /wrong length/ },
   {

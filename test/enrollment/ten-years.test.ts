@@ -124,17 +124,9 @@ describe("a device in ten years", () => {
 
   function clientOf(association: ServerAssociation): Client {
     const name = Buffer.from(association.peerDigest!).toString("hex");
-    const certificate = association.peerCertificate ?? certificates.get(name);
-    if (certificate !== undefined) {
-      certificates.set(name, certificate);
-    }
     return {
-      dtls: { certificate, unique: association.unique },
-      send: (message) => {
-        if (network.association === association && random() >= LOSS) {
-          network.deliver([network.protect(message)]);
-        }
-      },
+      dtls: { certificate: certificates.get(name), unique: association.unique },
+      send: (message) => network.send(association, message),
     };
   }
 
@@ -160,8 +152,14 @@ describe("a device in ten years", () => {
       },
     });
     const clients = new WeakMap<ServerAssociation, Client>();
-    network.onMessage = (message) => {
-      const association = network.association!;
+    // Before anything is asked: a device may lose its power between the handshake and its request.
+    network.onOpen = (association) => {
+      const { peerCertificate } = association;
+      if (peerCertificate !== undefined) {
+        certificates.set(Buffer.from(association.peerDigest!).toString("hex"), peerCertificate);
+      }
+    };
+    network.onMessage = (message, association) => {
       const client = clients.get(association) ?? clientOf(association);
       clients.set(association, client);
       coap.receive(client, message);

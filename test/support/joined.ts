@@ -98,6 +98,7 @@ interface Association {
   readonly random: string;
   /** Where it was last. */
   client: FakeUDP;
+  isOpen: boolean;
   timer: TimerId | undefined;
 }
 
@@ -130,6 +131,9 @@ export class JoinedNetwork {
   writeError: (index: number) => Error | undefined = () => undefined;
   /** Is called for every message that the server reads; what it returns is the reply. An echo unless told. */
   onMessage: (message: Uint8Array, engine: ServerAssociation) => Uint8Array | undefined = (message) => message;
+
+  /** Is called for every handshake that the server has finished. */
+  onOpen: (engine: ServerAssociation) => void = () => {};
 
   /** What became of the server's associations. */
   readonly ended = { closed: 0, failed: 0 };
@@ -317,7 +321,7 @@ export class JoinedNetwork {
       return;
     }
     this.#end(this.#associations.get(client));
-    const association: Association = { engine, random, client, timer: undefined };
+    const association: Association = { engine, random, client, isOpen: false, timer: undefined };
     this.#associations.set(client, association);
     this.#settle(association);
   }
@@ -326,6 +330,10 @@ export class JoinedNetwork {
     const { engine } = association;
     if (!this.#flush(association)) {
       return;
+    }
+    if (engine.state === EngineState.OPEN && !association.isOpen) {
+      association.isOpen = true;
+      this.onOpen(engine);
     }
     for (let length = engine.read(this.#buffer); length > 0; length = engine.read(this.#buffer)) {
       const reply = this.onMessage(this.#buffer.slice(0, length), engine);
