@@ -5,6 +5,9 @@ import { strict as assert } from "node:assert";
 import { clock, timer, UDP } from "../../hosts/node/io.js";
 import { openKeys } from "../../hosts/node/native.js";
 import { DeviceState, MemoryState } from "../../hosts/node/storage.js";
+import { AssociationReport } from "../../src/dtls/socket.js";
+import { Enrolment } from "../../src/enrollment/enrolment.js";
+import { IdentityError, IdentityStore } from "../../src/enrollment/identity.js";
 import {
   deleteLife,
   readLife,
@@ -22,7 +25,9 @@ import type { Clock, KeyValueStore } from "../../src/io.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { importKey, KEY_FIRST, KEY_LAST, keyExists } from "../../src/pki/key.js";
 import { type EstServer, type EstServerOptions, startEstServer } from "../../tools/est-server/server.js";
+import { TestCA } from "../support/certificates.js";
 import { newFolder } from "../support/command.js";
+import { enrollRequest } from "../vectors/rfc9148.js";
 
 const LIFE: Life = {
   time: 2_000_000_000,
@@ -119,7 +124,7 @@ describe("a device", () => {
     return server;
   }
 
-  const run = (server: EstServer, device: Clock, operation: "run" | "sren" = "run") =>
+  const run = (server: EstServer, device: Clock, operation: "run" | "sren" | "crts" = "run") =>
     wake(
       { UDP, timer, clock: device, store: state.open("torpor"), retain: (length) => state.retain(length) },
       {
@@ -208,6 +213,52 @@ describe("a device", () => {
     assert.equal(readPending(store), undefined);
     assert.ok(!keyExists(first.key), "what was refused is not asked again");
     assert.equal((await run(main, clock, "sren")).operations[0]?.code, "2.04");
+  });
+
+  it("connects anew where crts brings other trust anchors over a resumed session: nobody saw the server's chain", async () => {
+    const other = (await TestCA.create("CN=One more root")).root;
+    const certificates = [...main.ca.certificates];
+    const server = await serve({ lifetime: 20, caCertificates: certificates, connectionIds: false });
+    await run(server, clock);
+    await run(server, clock, "crts");
+    certificates.push(other);
+    // Valid from a minute before to 20 seconds after it was issued: renewal is due at once.
+    const line = await run(server, clock);
+    assert.deepEqual(
+      line.operations.map(({ operation, code }) => `${operation} ${code}`),
+      ["crts 2.05", "att 2.05", "sren 2.04"],
+    );
+    assert.equal(line.association.way, "full", "with the anchors that it has now");
+    assert.equal(line.association.roundTrips, 5, "two by the session, three anew");
+    assert.equal(server.stats.resumed, 1);
+    assert.equal(statusOf(state.open("torpor"), clock).anchors.length, 2);
+  });
+
+  it("wipes the private key that a server made once it is stored, and also where it is refused", async () => {
+    const { certificate, privateKey } = await main.ca.issueWithKey(enrollRequest, { lifetime: 60 });
+    const another = (await main.ca.issueWithKey(enrollRequest, { lifetime: 60 })).privateKey;
+    const store = state.open("torpor");
+    const identities = new IdentityStore(store);
+    const identity = { certificates: [certificate], key: factory };
+    for (const key of [another, privateKey]) {
+      const enrolment = new Enrolment("skg", {
+        ...{ store, identities, identity, attributes: [], association: new AssociationReport(), options: {} },
+      });
+      const answer = { code: 0x44, body: certificate, certificates: [certificate], privateKey: key };
+      if (key === another) {
+        assert.throws(() => enrolment.keepServerKey(answer, 0), IdentityError);
+        enrolment.end("give up");
+        assert.equal(identities.current, undefined);
+      } else {
+        enrolment.keepServerKey(answer, 0);
+        assert.deepEqual(identities.current!.certificates[0], certificate);
+      }
+      assert.ok(
+        key.every((byte) => byte === 0),
+        "wiped",
+      );
+    }
+    identities.erase();
   });
 
   it("is as the factory left it after a reset: no key, no certificate, no trust", async () => {

@@ -6,6 +6,9 @@ import * as x509 from "@peculiar/x509";
 import fc from "fast-check";
 import { FormatError, LimitError } from "../../src/errors.js";
 import { readCsrAttributes } from "../../src/est/csrattrs.js";
+import { findResources } from "../../src/est/discovery.js";
+import { readMultipart } from "../../src/est/multipart.js";
+import { planRequest, requestAttributes } from "../../src/est/request.js";
 import { clientCertInfo, parseCertificate } from "../../src/pki/certificate.js";
 import { DERReader, dottedOID, Tag } from "../../src/pki/der.js";
 import { distinguishedName } from "../../src/pki/name.js";
@@ -16,6 +19,9 @@ import * as vectors from "../vectors/rfc9148.js";
 x509.cryptoProvider.set(webcrypto);
 
 const EXTENDED_KEY_USAGE = vectors.fromHex("551d25");
+
+/** What the device has: of RFC 9148, A.2. */
+const OWN = readCertsOnly(vectors.enrollResponse)[0]!;
 
 const readers: Record<string, (bytes: Uint8Array) => unknown> = {
   certificate: (bytes) => {
@@ -29,6 +35,13 @@ const readers: Record<string, (bytes: Uint8Array) => unknown> = {
     for (const der of readCertsOnly(bytes)) parseCertificate(der);
   },
   csrattrs: readCsrAttributes,
+  "a request's plan": (bytes) => {
+    for (const purpose of ["enrolment", "renewal"] as const) {
+      requestAttributes(planRequest(readCsrAttributes(bytes), OWN, purpose), bytes.subarray(0, 12));
+    }
+  },
+  multipart: readMultipart,
+  links: findResources,
   OID: dottedOID,
   DER: (bytes) => {
     const reader = new DERReader(bytes);
@@ -76,6 +89,53 @@ const valid: Record<string, Uint8Array[]> = {
   name: certificates.map((der) => parseCertificate(der).subject),
   "certs-only": [vectors.caCertificates, vectors.enrollResponse, vectors.serverKeyCertificate],
   csrattrs: [vectors.csrAttributes],
+  "a request's plan": [
+    vectors.csrAttributes,
+    // RFC 8951, section 4; a template of RFC 9908 with subject, key and extensions, some without a value.
+    vectors.fromHex(
+      "304106092a864886f70d010907301206072a8648ce3d0201310706052b81040022301606092a864886f70d01090e310906072b0601010101" +
+        "1606082a8648ce3d040303",
+    ),
+    element(
+      Tag.SEQUENCE,
+      element(
+        Tag.SEQUENCE,
+        vectors.fromHex("060b2a864886f70d010910023d"),
+        element(
+          Tag.SET,
+          element(
+            Tag.SEQUENCE,
+            vectors.fromHex("020100"),
+            element(Tag.SEQUENCE, vectors.fromHex("310b300906035504030c026162"), vectors.fromHex("310730050603550405")),
+            element(0xa0, vectors.fromHex("301006072a8648ce3d020106052b81040022")),
+            element(
+              0xa1,
+              element(
+                Tag.SEQUENCE,
+                vectors.fromHex("060b2a864886f70d010910023e"),
+                element(
+                  Tag.SET,
+                  element(Tag.SEQUENCE, vectors.fromHex("30050603551d0f"), vectors.fromHex("30090603551d2504023000")),
+                ),
+              ),
+            ),
+          ),
+        ),
+      ),
+    ),
+  ],
+  multipart: [
+    vectors.fromHex("8419011c480123456789abcdef19011948fedcba9876543210"),
+    vectors.fromHex("82182af6"),
+    vectors.fromHex("9802182a5801aa"),
+  ],
+  links: [
+    Uint8Array.from(
+      Buffer.from(
+        '</est/crts>;rt="ace.est.crts";ct="281 287",<coaps://[2001:db8::1]:61617/e/sen>;rt="ace.est.sen";ct=281',
+      ),
+    ),
+  ],
   OID: [vectors.fromHex("2a864886f70d010702"), vectors.fromHex("6983f09da7ebcfdee0c7a1a7b2c0948cc8f9d776")],
   DER: [
     element(Tag.BIT_STRING, vectors.fromHex("00aabb")),

@@ -1032,6 +1032,32 @@ describe("the development EST server", function () {
       await assert.rejects(ca.save(other), CAError);
     });
 
+    it("changes its root key when it is told to, and knows that at the next start", async () => {
+      const folder = join(dir, "rolled");
+      await (await DevelopmentCA.create()).save(folder);
+      const before = await DevelopmentCA.load(folder);
+      const { certificate, privateKey } = await before!.issueWithKey(request(named("before")), { lifetime: 600 });
+      const enrolled = { chain: [certificate, before!.issuing], keyPkcs8: privateKey };
+      for (const rollover of ["now", undefined] as const) {
+        const rolled = await startEstServer({ dir: folder, ...(rollover && { rollover }) });
+        open.push(rolled);
+        assert.notDeepEqual(rolled.ca.root, before!.root);
+        const [root, issuing, oldWithOld, oldWithNew, newWithOld] = rolled.ca.certificates.map(
+          (der) => new X509Certificate(der),
+        );
+        assert.equal(rolled.ca.certificates.length, 5);
+        assert.deepEqual(Uint8Array.from(oldWithOld!.raw), before!.root);
+        assert.ok(issuing!.verify(root!.publicKey) && oldWithNew!.verify(root!.publicKey));
+        assert.ok(newWithOld!.verify(oldWithOld!.publicKey));
+        assert.deepEqual(newWithOld!.publicKey.export({ format: "jwk" }), root!.publicKey.export({ format: "jwk" }));
+        // Devices that were enrolled before are known still; the server is verified by either root.
+        for (const anchor of [before!.root, rolled.ca.root]) {
+          const client = await connect({ port: rolled.port, anchor, identity: enrolled });
+          assert.equal((await client.request({ code: "GET", path: CRTS })).code, "2.05");
+        }
+      }
+    });
+
     it("issues identities to more devices of the factory", async () => {
       const client = await connect({ identity: await ca.issueFactory({ serialNumber: "4711" }) });
       assert.equal((await client.request(enroll(request(named("device 4711"))))).code, "2.04");
@@ -1105,6 +1131,10 @@ describe("the development EST server", function () {
         [[...out, "--lifetime", "90"], /90d/],
         [[...out, "--block", "100"], /after --block/],
         [[...out, "--attributes", "all"], /after --attributes/],
+        [[...out, "--misbehave", "well"], /one of foreign-key, .* after --misbehave/],
+        [[...out, "--busy", "very"], /number after --busy/],
+        [[...out, "--root", "est"], /after --root/],
+        [[...out, "--delay", "long"], /90d/],
         [["--out", join(locked, "x"), "--port", "0"], /cannot be|ENOTDIR/],
         [[...out, "--host", "203.0.113.1", "--port", "0"], /no address of this machine/],
         [[...out, "--port", String(server.port)], /is in use/],
