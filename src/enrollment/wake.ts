@@ -338,7 +338,7 @@ class Wake {
       secure,
       sessions: this.#sessions,
       memory: new ResumptionMemory(store, clock),
-      resume: options.resume,
+      resume: this.demandsChain(run) ? "none" : options.resume,
       report: this.#association,
     };
     this.#coap = new CoAPClient({
@@ -399,6 +399,12 @@ class Wake {
     return this.#run === undefined
       ? trust !== undefined && registrationAuthority !== undefined
       : this.#run.trusts === "implicit";
+  }
+
+  /** Whether the server's certificate must be seen: a session that is resumed would show none. */
+  private demandsChain(run: Run | undefined): boolean {
+    const { trust, registrationAuthority } = this.#options;
+    return registrationAuthority === "demand" && (run === undefined ? trust !== undefined : run.trusts === "implicit");
   }
 
   /** RFC 9148 section 9.2. */

@@ -310,6 +310,16 @@ describe("the command line and the development server", () => {
       assert.equal(line.code, "2.04");
     });
 
+    it("looks at its certificate also where a session could be resumed, which shows none", async () => {
+      const plain = await main.ca.issueServer({ dnsNames: [], addresses: ["127.0.0.1"], role: "server" });
+      const server = await serve({ identity: plain });
+      await wakeLine("crts", ...to(server), ...trust, ...factory);
+      assert.equal((await wakeLine("crts", ...to(server), ...trust, ...factory)).way, "context");
+      const { status, stderr } = await torpor("crts", ...to(server), ...trust, ...factory, "--demand-ra");
+      assert.equal(status, 1);
+      assert.match(stderr, /id-kp-cmcRA/);
+    });
+
     it("refuses one whose own certificate does not lead to the CA certificates that it gives, and keeps nothing", async () => {
       const { identity, trust: other } = await notRA();
       const server = await serve({ identity: { chain: identity.chain, keyPkcs8: identity.pkcs8 } });
@@ -380,6 +390,24 @@ describe("the command line and the development server", () => {
       assert.notDeepEqual(Buffer.from(issued()), first);
       assert.equal(keys().length, 1);
     });
+  });
+
+  it("does all of it in XS, with a device's memory: proof of possession, renewal, the server's key, discovery", async () => {
+    const server = await serve({ attributes: "proof-of-possession" });
+    const device = [...to(server), ...trust, "--host", "simulator", "--block", "512"];
+    const boot = await wakeLine("run", ...device, ...factory);
+    assert.deepEqual([boot.code, boot.schedule?.next], ["2.04", "renewal"]);
+    const idle = await wakeLine("run", ...device, ...factory);
+    assert.deepEqual([idle.code, idle.schedule?.next], [null, "renewal"]);
+    const found = await wakeLine("core", ...device);
+    assert.equal(found.resources?.length, 6);
+    for (const operation of ["att", "sren", "skg", "skc"]) {
+      const line = await wakeLine(operation, ...device);
+      assert.equal(line.code, operation === "att" ? "2.05" : "2.04", operation);
+    }
+    assertVerified();
+    assert.equal(keys().length, 1);
+    assert.match((await torpor("status", "--state", state)).stdout, /^due +renewal/m);
   });
 
   it("does without what a server does otherwise, as kipuka does, and says so", async () => {
