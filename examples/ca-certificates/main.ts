@@ -1,0 +1,3 @@
+import { ESTClient } from "torpor";
+
+trace(`${ESTClient.name}\n`);

@@ -1,0 +1,180 @@
+/**
+ * The life of a device that sleeps: one wake, one line of JSON, and back to sleep within a bounded time, whatever the
+ * network does. It is the same on a board and on the desktop.
+ *
+ *     import { device } from "torpor/device";
+ *     live(device);
+ */
+
+import { parseURI } from "../../src/coap/uri.js";
+import { CertificateError } from "../../src/dtls/engine.js";
+import { IdentityStore } from "../../src/enrollment/identity.js";
+import { renewalTime } from "../../src/enrollment/renewal.js";
+import { type WakeOptions, type WakeReport, wake } from "../../src/enrollment/wake.js";
+import { TimeoutError, TorporError } from "../../src/errors.js";
+import { parseCertificate } from "../../src/pki/certificate.js";
+import { jsonOf } from "../node/result.js";
+import type { Device, Factory } from "./device.js";
+
+/** Seconds, where the configuration says nothing. */
+const INTERVAL = 86_400;
+const RETRY = 60;
+const RETRY_MAX = 21_600;
+const PATIENCE = 90;
+
+/** A clock that is off by seconds must not wake the device just before its certificate is due. */
+const AFTER_DUE = 60;
+/** Milliseconds after which the device sleeps even where this program hangs. */
+const HARD_MARGIN = 10_000;
+/** Milliseconds for the last datagram (close_notify) to leave. */
+const LINGER = 100;
+
+/** One wake. Never rejects: everything that fails ends in a line and in sleep. */
+export async function live(device: Device): Promise<void> {
+  const { retained, config, timer } = device;
+  retained.wakes++;
+  const patience = number(config.patience, PATIENCE, 5, 3600);
+  const wakes = retained.wakes;
+  // As if this wake failed: what a program that hangs, or a crash, leaves behind.
+  retained.failures++;
+  const asleep = backOff(device);
+  const slow = new TimeoutError(`the wake took longer than ${patience} s`);
+  device.limit(patience * 1000 + HARD_MARGIN, asleep, failureLine(device, wakes, slow, asleep));
+
+  let line: string;
+  let sleep: number;
+  let outcome: "done" | "failed" = "done";
+  const late = timeOut(device, patience * 1000, slow);
+  try {
+    const report = await Promise.race([work(device), late.promise]);
+    retained.failures = 0;
+    sleep = untilNext(device);
+    line = successLine(device, wakes, report, sleep);
+  } catch (error) {
+    if (error instanceof CertificateError) {
+      // Either the server or the clock is wrong, and only the clock can be mended from here.
+      device.distrustClock();
+    }
+    outcome = "failed";
+    sleep = asleep;
+    line = failureLine(device, wakes, error as Error, sleep);
+  }
+  timer.clear(late.id);
+  device.log(line);
+  timer.set(() => device.sleep(sleep, outcome), LINGER);
+}
+
+/** A number of the configuration; mcconfig's command line gives strings. */
+function number(value: number | string | undefined, otherwise: number, min: number, max: number): number {
+  const given = Number(value ?? otherwise);
+  return given >= min && given <= max ? given : otherwise;
+}
+
+function timeOut({ timer }: Device, delay: number, error: Error) {
+  let reject: (error: Error) => void;
+  const promise = new Promise<never>((_, rejectNow) => {
+    reject = rejectNow;
+  });
+  return { promise, id: timer.set(() => reject(error), delay) };
+}
+
+async function work(device: Device): Promise<WakeReport | undefined> {
+  const { config } = device;
+  const operation = config.operation ?? "run";
+  await undefined; // with the stack of a promise's turn
+  if (operation === "run" && untilRenewal(device) > 0) {
+    return undefined; // nothing is due: the radio stays off
+  }
+  if (!config.server) {
+    throw new TorporError("no server: build the firmware with server=coaps://HOST[:PORT][/LABEL]");
+  }
+  const uri = parseURI(config.server);
+  if (uri.scheme !== "coaps") {
+    throw new TorporError(`expected server=coaps://…, got ${config.server}`);
+  }
+  const { trust, identity } = device.factory();
+  await device.connect();
+  const options: WakeOptions = {
+    operation,
+    address: await device.resolve(uri.host),
+    host: uri.host,
+    port: uri.port,
+    label: uri.path === "/" ? undefined : uri.path.replace(/^\//, ""),
+    trust: anchorsOf(device, trust),
+    factory: identity,
+    resume: config.resume,
+    geometry: { slots: number(config.slots, 4, 1, 64), slotBytes: number(config.slotBytes, 512, 256, 4096) },
+    blockSize: number(config.block, 512, 16, 1024) as WakeOptions["blockSize"],
+    maxBody: number(config.maxBody, 8192, 64, 65_536),
+    handshakeTimer: undefined,
+    patience: undefined,
+  };
+  return wake(device, options);
+}
+
+/** The factory's anchors until the server has given its own (RFC 9148 section 9.1). */
+function anchorsOf({ store }: Device, factory: Factory["trust"]): Factory["trust"] {
+  try {
+    if (new IdentityStore(store).trustAnchors !== undefined) {
+      return undefined;
+    }
+  } catch (error) {
+    if (factory === undefined) {
+      throw error;
+    }
+  }
+  return factory;
+}
+
+/** Seconds until the certificate is due for renewal; 0 where it is due, or there is none, or no time to judge it by. */
+function untilRenewal({ store, clock }: Device): number {
+  if (clock.time === undefined) {
+    return 0;
+  }
+  try {
+    const { current } = new IdentityStore(store);
+    if (current === undefined) {
+      return 0;
+    }
+    return Math.max(0, renewalTime(parseCertificate(current.certificates[0]!)) - clock.time / 1000);
+  } catch {
+    return 0; // a corrupt identity is for the wake to judge
+  }
+}
+
+/** Seconds to sleep after a wake that did what was due. */
+function untilNext(device: Device): number {
+  const interval = number(device.config.interval, INTERVAL, 1, 31_536_000);
+  const due = untilRenewal(device);
+  return due > 0 ? Math.ceil(Math.min(interval, due + AFTER_DUE)) : interval;
+}
+
+/** Seconds to sleep after `failures` in a row: doubled each time, up to the largest, and spread so that a fleet is. */
+function backOff({ config, retained }: Device): number {
+  const first = number(config.retry, RETRY, 1, 86_400);
+  const largest = number(config.retryMax, RETRY_MAX, 1, 604_800);
+  const seconds = Math.min(largest, first * 2 ** Math.min(retained.failures - 1, 20));
+  return Math.max(1, Math.round(seconds * (0.875 + Math.random() / 4)));
+}
+
+function successLine(device: Device, wakes: number, report: WakeReport | undefined, sleep: number): string {
+  const tail = { reason: device.reason, sleep };
+  if (report === undefined) {
+    return JSON.stringify({ wake: wakes, host: device.name, operation: "run", due: false, ...tail });
+  }
+  const result = { ...report, bytes: report.body.length, heap: device.heap() };
+  const line = jsonOf(wakes, device.name, device.config.operation ?? "run", result);
+  return `${line.slice(0, -1)},${JSON.stringify(tail).slice(1)}`;
+}
+
+function failureLine(device: Device, wakes: number, error: Error, sleep: number): string {
+  const operation = device.config.operation ?? "run";
+  return JSON.stringify({
+    wake: wakes,
+    host: device.name,
+    operation,
+    error: error.message,
+    reason: device.reason,
+    sleep,
+  });
+}
