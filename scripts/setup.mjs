@@ -91,7 +91,7 @@ async function ensureTools(tools, purpose) {
 
 // ---- hashes and the cache ----
 
-function hashOf(...parts) {
+export function hashOf(...parts) {
   const hash = createHash("sha256");
   for (const part of parts) {
     hash.update(part);
@@ -116,7 +116,7 @@ function contents(files, folder = ROOT) {
  * The folder `name` of the cache, made by `build(folder)` where it is not there. It is made under another name and
  * renamed when complete: an interrupted build leaves nothing that looks done, and two at once do no harm.
  */
-async function cached(name, build) {
+export async function cached(name, build) {
   const folder = join(CACHE, name);
   if (existsSync(folder)) {
     return folder;
@@ -280,7 +280,7 @@ async function mbedtlsSource() {
  * mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. For the desktop with the
  * server role, which the development server needs; for the simulated device without.
  */
-async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
+export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
   const { source, version } = await mbedtlsSource();
   const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
   const inputs = [
@@ -334,7 +334,7 @@ export async function ensureNative({ sanitize = false } = {}) {
       `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`,
     ]);
     await step("compiling the C core", "ninja", ["-C", build]);
-    for (const made of ["torpor.node", "core_test"]) {
+    for (const made of ["torpor.node", "core_test", "device_test"]) {
       if (existsSync(join(build, made))) {
         renameSync(join(build, made), join(folder, made));
       }

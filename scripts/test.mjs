@@ -89,8 +89,10 @@ await main(async () => {
       },
     );
     const native = await ensureNative();
+    const sanitized = await ensureNative({ sanitize: true });
     await core("C core", native);
-    await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", await ensureNative({ sanitize: true }));
+    await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", sanitized);
+    await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
     await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
   }
   if (args.length === 0) {

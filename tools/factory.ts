@@ -66,7 +66,8 @@ export function nvsCSV(values: Map<string, Uint8Array>): string {
   return `${lines.join("\n")}\n`;
 }
 
-function main(argv: readonly string[]): void {
+/** @throws TorporError where the arguments make no sense. */
+export function main(argv: readonly string[]): void {
   const text = { type: "string" } as const;
   const options = { trust: text, cert: text, key: text, nvs: text, state: text, help: { type: "boolean" } } as const;
   const { values } = parseArgs({ args: [...argv], options });
@@ -92,14 +93,5 @@ function main(argv: readonly string[]): void {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   for (const [name, value] of all) {
     writeFileSync(join(folder, name), value, { mode: 0o600 });
-  }
-}
-
-if (process.argv[1]?.endsWith("factory.js")) {
-  try {
-    main(process.argv.slice(2));
-  } catch (error) {
-    process.stderr.write(`factory: ${(error as Error).message}\n`);
-    process.exitCode = 1;
   }
 }

@@ -1,9 +1,10 @@
 /*
  * The device on an ESP32 of any kind, by ESP-IDF 6: see hosts/moddable/device.h. Storage is in store.c.
  *
- * Retained memory lies in RTC memory and survives deep sleep, a panic and a watchdog's reset. A chip without RTC memory
- * keeps nothing from wake to wake: each is then a full handshake, and the firmware must say that it is meant so, by
- * "defines": {"torpor": {"noretention": 1}} in its manifest.
+ * Retained memory lies in RTC memory and survives deep sleep, a panic and a watchdog's reset. On a chip without it the
+ * firmware's manifest must say "defines": {"torpor": {"noretention": 1}} and "config": {"keep": "flash"}: sessions are
+ * then sealed in NVS, which wears it by two writes a wake; failures are not counted from wake to wake, so the sleep
+ * after a failure is always the shortest.
  *
  * Private keys are persistent keys of PSA, which ESP-IDF's mbedTLS keeps in NVS (namespace psa_its): in clear unless the
  * firmware turns NVS encryption on.
@@ -32,7 +33,7 @@ extern void modLog_transmit(const char *msg); /* the SDK's xsHost.h */
 #elif defined(MODDEF_TORPOR_NORETENTION) && MODDEF_TORPOR_NORETENTION
 #define RETAINED_ATTR
 #else
-#error "this chip has no RTC memory: no session survives deep sleep, and every wake is a full handshake. If that will do, set defines.torpor.noretention to 1 in the manifest"
+#error "this chip has no RTC memory: set defines.torpor.noretention to 1 and config.keep to \"flash\" in the manifest, and sessions are kept sealed in NVS"
 #endif
 
 static RETAINED_ATTR uint32_t memory[(TORPOR_RETAINED_HEAD + TORPOR_RETAINED_BYTES + 3) / 4];

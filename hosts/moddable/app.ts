@@ -26,6 +26,8 @@ const PATIENCE = 90;
 const AFTER_DUE = 60;
 /** Milliseconds after which the device sleeps even where this program hangs. */
 const HARD_MARGIN = 10_000;
+/** Milliseconds for connecting at most. */
+const HANDSHAKE_PATIENCE = 60_000;
 /** Milliseconds for the last datagram (close_notify) to leave. */
 const LINGER = 100;
 
@@ -46,7 +48,7 @@ export async function live(device: Device): Promise<void> {
   let outcome: "done" | "failed" = "done";
   const late = timeOut(device, patience * 1000, slow);
   try {
-    const report = await Promise.race([work(device), late.promise]);
+    const report = await Promise.race([work(device, patience), late.promise]);
     retained.failures = 0;
     sleep = untilNext(device);
     line = successLine(device, wakes, report, sleep);
@@ -78,7 +80,7 @@ function timeOut({ timer }: Device, delay: number, error: Error) {
   return { promise, id: timer.set(() => reject(error), delay) };
 }
 
-async function work(device: Device): Promise<WakeReport | undefined> {
+async function work(device: Device, patience: number): Promise<WakeReport | undefined> {
   const { config } = device;
   const operation = config.operation ?? "run";
   await undefined; // with the stack of a promise's turn
@@ -103,11 +105,12 @@ async function work(device: Device): Promise<WakeReport | undefined> {
     trust: anchorsOf(device, trust),
     factory: identity,
     resume: config.resume,
+    keep: config.keep,
     geometry: { slots: number(config.slots, 4, 1, 64), slotBytes: number(config.slotBytes, 512, 256, 4096) },
     blockSize: number(config.block, 512, 16, 1024) as WakeOptions["blockSize"],
+    // Its error says more than that of the whole wake, so it comes first.
+    patience: Math.min(HANDSHAKE_PATIENCE, patience * 800),
     maxBody: number(config.maxBody, 8192, 64, 65_536),
-    handshakeTimer: undefined,
-    patience: undefined,
   };
   return wake(device, options);
 }

@@ -6,8 +6,9 @@
  */
 
 import type { BlockSize } from "../../src/coap/block.js";
+import type { Resume } from "../../src/dtls/socket.js";
 import type { Identity } from "../../src/enrollment/identity.js";
-import type { Host, Operation } from "../../src/enrollment/wake.js";
+import type { Host, Keep, Operation } from "../../src/enrollment/wake.js";
 
 /** What the firmware's `config` says (mcconfig's key=value, or the manifest); every value but `server` has a default. */
 export interface DeviceConfig {
@@ -23,7 +24,10 @@ export interface DeviceConfig {
   readonly retryMax?: number | undefined;
   /** Seconds that a wake may take in all: 90. */
   readonly patience?: number | undefined;
-  readonly resume?: "session" | "ticket" | "none" | undefined;
+  /** The ways back down to this one; unless told, what the server is known for. */
+  readonly resume?: Resume | undefined;
+  /** Where sessions are kept: "retained" unless told; "flash" for chips without RTC memory. */
+  readonly keep?: Keep | undefined;
   /** Slots of the session table (4) and bytes of each (512). */
   readonly slots?: number | undefined;
   readonly slotBytes?: number | undefined;

@@ -13,6 +13,7 @@ import Time from "time";
 import Timer from "timer";
 import type { Device, DeviceConfig, Factory } from "torpor/hosts/moddable/device";
 import { connect } from "torpor/network";
+import type { RetainedMemory } from "torpor/src/enrollment/wake";
 import { TorporError } from "torpor/src/errors";
 import type { Clock, KeyValueStore, Timer as TimerShape, UDPConstructor } from "torpor/src/io";
 import { importKey } from "torpor/src/pki/key";
@@ -144,8 +145,8 @@ class ModdableDevice implements Device {
     },
   };
 
-  retain(byteLength: number): { readonly bytes: Uint8Array; commit(): void } {
-    return { bytes: new Uint8Array(new RetainedBytes(byteLength) as unknown as ArrayBuffer), commit() {} };
+  retain(byteLength: number): RetainedMemory {
+    return { bytes: new Uint8Array(new RetainedBytes(byteLength) as unknown as ArrayBuffer) };
   }
 
   async connect(): Promise<void> {
