@@ -52,18 +52,21 @@ const TEST_TOOLS = {
   strace: "strace",
 };
 
+/** Whether the command is found, or the file where `command` is a whole path. */
 function onPath(command) {
-  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return command.startsWith("/")
+    ? existsSync(command)
+    : (process.env.PATH ?? "").split(delimiter).some((folder) => {
+        try {
+          accessSync(join(folder, command), constants.X_OK);
+          return true;
+        } catch {
+          return false;
+        }
+      });
 }
 
-async function ensureTools(tools, purpose) {
+export async function ensureTools(tools, purpose) {
   const missing = Object.keys(tools).filter((command) => !onPath(command));
   // A compiler without the C library's headers is of no use; Debian has them apart.
   const headers = "gcc" in tools && !existsSync("/usr/include/stdio.h");
@@ -266,7 +269,7 @@ function debianMbedtls() {
   });
 }
 
-async function mbedtlsSource() {
+export async function mbedtlsSource() {
   const given = process.env.MBEDTLS_DIR;
   const source = given ? given : await debianMbedtls();
   const version = versionOf(source);
@@ -418,7 +421,7 @@ async function wolfsslServer() {
 const XSNAP = "@agoric/xsnap@0.15.0";
 const XSNAP_SHA512 = "ZBm4DZxbtfacxMHVVdJjZi0Y8zOxN77vpu1WwI5RWfPkaRh0aHkz/dVdTGKXalDNzWfz183lljKxlxl3/h0n+A==";
 
-async function ensureXsSources() {
+export async function ensureXsSources() {
   return cached(`xsnap-0.15.0-${hashOf(XSNAP_SHA512)}`, async (folder, work) => {
     say("torpor: fetching the sources of XS (npm package @agoric/xsnap)");
     await step(`npm pack ${XSNAP}`, "npm", ["pack", XSNAP, "--pack-destination", work], { cwd: work });

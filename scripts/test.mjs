@@ -8,6 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { main, SetupError, say, step } from "./run.mjs";
+import { sizes } from "./cross.mjs";
 import { ensureNative, ROOT, setup } from "./setup.mjs";
 
 const npx = (name, ...args) => [process.execPath, [join(ROOT, "node_modules", ...name), ...args]];

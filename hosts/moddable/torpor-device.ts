@@ -13,6 +13,8 @@ import Time from "time";
 import Timer from "timer";
 import type { Device, DeviceConfig, Factory } from "torpor/hosts/moddable/device";
 import { connect } from "torpor/network";
+import { CoAPClient } from "torpor/src/coap/client";
+import { DTLSSocket } from "torpor/src/dtls/socket";
 import type { RetainedMemory } from "torpor/src/enrollment/wake";
 import { TorporError } from "torpor/src/errors";
 import type { Clock, KeyValueStore, Timer as TimerShape, UDPConstructor } from "torpor/src/io";
@@ -179,6 +181,15 @@ class ModdableDevice implements Device {
     native("xs_torpor_device_sleep").call(undefined, seconds, outcome === "done" ? 0 : 1);
   }
 }
+
+/**
+ * Dictionaries in the way of ECMA-419's `device.network`: a class beside the options that this device has for it.
+ *
+ *     const { coaps } = network;
+ *     new coaps.io({ ...coaps, socket: { ...coaps.socket, address, port, host, secure } });
+ */
+const dtls = { io: DTLSSocket, socket: { io: UDP as unknown as UDPConstructor }, timer, clock };
+export const network = { dtls, coaps: { io: CoAPClient, socket: dtls, timer } };
 
 let opened: ModdableDevice | undefined;
 
