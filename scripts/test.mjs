@@ -7,8 +7,8 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { main, SetupError, say, step } from "./run.mjs";
 import { sizes } from "./cross.mjs";
+import { main, SetupError, say, step } from "./run.mjs";
 import { ensureNative, ROOT, setup } from "./setup.mjs";
 
 const npx = (name, ...args) => [process.execPath, [join(ROOT, "node_modules", ...name), ...args]];
@@ -95,6 +95,17 @@ await main(async () => {
     await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", sanitized);
     await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
     await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
+  }
+  if (args.length === 0) {
+    await step(
+      "an app against the public types, the board's and the examples' modules",
+      ...npx(["typescript", "bin", "tsc"], "-p", "test/types"),
+      {
+        cwd: ROOT,
+      },
+    );
+    say("torpor: the C of devices, cross-compiled");
+    await sizes();
   }
   if (args.length === 0) {
     say("torpor: portable tests in XS, the device's engine");
