@@ -316,6 +316,19 @@ static void test_limits(void)
     CHECK(torpor_store_delete("torpor", "nothing") == 0, "no such key");
 }
 
+/* A record as tools/factory.ts writes it; the same bytes are in test/moddable/module.test.ts. */
+static void test_factory_record(void)
+{
+    static const uint8_t record[] = {1, 0, 0, 0, 0xC5, 0x8D, 0xE6, 0x91, 1, 2, 3};
+    uint8_t out[8];
+    size_t length;
+
+    reset();
+    put("key.a", record, sizeof(record));
+    CHECK(torpor_store_read("factory", "key", out, sizeof(out), &length) == 0 && length == 3 && out[0] == 1 && out[2] == 3,
+          "a record of the factory");
+}
+
 /* Sequence numbers wrap after four thousand million writes: the stored one is set just before that. */
 static void test_sequence_wraps(void)
 {
@@ -392,6 +405,7 @@ int main(void)
     test_power_goes_in_an_erasure();
     test_full_and_failing_storage();
     test_limits();
+    test_factory_record();
     test_sequence_wraps();
     test_retained();
     printf("%d checks of the device's storage and memory, %d failed\n", checks, failures);
