@@ -140,7 +140,8 @@ export function buildFingerprint(): number {
 }
 
 /** No bytes: the functions that write into a buffer only tell their length then. */
-const NO_ROOM = new Uint8Array();
+/** Only asks for the length. Made anew each time: a constant lies in the ROM image of a device, and is read-only. */
+const noRoom = (): Uint8Array => new Uint8Array();
 
 /** One association. The order of calls, times and buffers are those of dtls.h. */
 export class Engine extends Native("xs_torpor_dtls_destructor") {
@@ -399,7 +400,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
     if (kind === undefined) {
       return undefined;
     }
-    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, NO_ROOM) as number);
+    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, noRoom()) as number);
     native("xs_torpor_dtls_session").call(this, data);
     return { kind, data, lifetime: this.sessionLifetime };
   }
@@ -415,10 +416,10 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * ID, it does not fit, something waits to be read or taken, or nothing came since an abbreviated handshake.
    */
   save(room: number): SavedContext | undefined {
-    let length: number = native("xs_torpor_dtls_context").call(this, NO_ROOM);
+    let length: number = native("xs_torpor_dtls_context").call(this, noRoom());
     if (length > room && this.sessionKind === "ticket") {
       native("xs_torpor_dtls_drop_ticket").call(this);
-      length = native("xs_torpor_dtls_context").call(this, NO_ROOM);
+      length = native("xs_torpor_dtls_context").call(this, noRoom());
     }
     if (length < 0 || length > room) {
       return undefined;
