@@ -26,6 +26,8 @@ const PATIENCE = 90;
 const AFTER_DUE = 60;
 /** Milliseconds after which the device sleeps even where this program hangs. */
 const HARD_MARGIN = 10_000;
+/** What ends a wake that nobody ended; XS resets the board where an exception is not caught, or memory is full. */
+const CRASHES = ["panic", "watchdog", "brown-out", "reset"];
 /** Milliseconds for connecting at most. */
 const HANDSHAKE_PATIENCE = 60_000;
 /** Milliseconds for the last datagram (close_notify) to leave. */
@@ -37,6 +39,14 @@ export async function live(device: Device): Promise<void> {
   retained.wakes++;
   const patience = number(config.patience, PATIENCE, 5, 3600);
   const wakes = retained.wakes;
+  if (retained.failures > 0 && CRASHES.includes(device.reason)) {
+    // The wake before did not come to its end, and this one may not either: awake again at once, it would empty the
+    // battery. Its failure has been counted.
+    const seconds = backOff(device);
+    device.log(failureLine(device, wakes, new TorporError(`the wake before ended with a ${device.reason}`), seconds));
+    timer.set(() => device.sleep(seconds, "failed"), LINGER);
+    return;
+  }
   // As if this wake failed: what a program that hangs, or a crash, leaves behind.
   retained.failures++;
   const asleep = backOff(device);

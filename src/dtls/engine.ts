@@ -139,8 +139,10 @@ export function buildFingerprint(): number {
   return native("xs_torpor_dtls_build").call(undefined);
 }
 
-/** No bytes: the functions that write into a buffer only tell their length then. */
-/** Only asks for the length. Made anew each time: a constant lies in the ROM image of a device, and is read-only. */
+/**
+ * No bytes: the functions that write into a buffer only tell their length then. Made anew each time: a constant lies in
+ * the ROM image of a device, and is read-only.
+ */
 const noRoom = (): Uint8Array => new Uint8Array();
 
 /** One association. The order of calls, times and buffers are those of dtls.h. */

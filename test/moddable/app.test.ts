@@ -37,7 +37,7 @@ interface Outcome {
 /** A device whose parts a test can break. */
 class TestDevice implements Device {
   readonly name = "test";
-  readonly reason = "sleep";
+  reason = "sleep";
   config: DeviceConfig;
   readonly retained = { wakes: 0, failures: 0 };
   readonly UDP = UDP;
@@ -227,6 +227,24 @@ describe("the app that gets flashed", () => {
     assert.ok(seconds >= 52 && seconds <= 68);
     assert.match(JSON.parse(line).error, /longer than 15 s/);
     assert.ok(line.length < 256);
+  });
+
+  it("sleeps before it tries again where the wake before crashed", async () => {
+    device.connect = () => {
+      throw new Error("no network in this test");
+    };
+    await device.wakeUp();
+    for (const reason of ["panic", "watchdog", "brown-out", "reset"]) {
+      device.reason = reason;
+      const { line, sleep } = await device.wakeUp();
+      assert.equal(line.error, `the wake before ended with a ${reason}`);
+      assert.ok(Math.abs(sleep - 60) <= 9, `${sleep}`);
+    }
+    device.reason = "sleep";
+    assert.match((await device.wakeUp()).line.error!, /no network in this test/);
+    device.retained.failures = 0;
+    device.reason = "reset";
+    assert.match((await device.wakeUp()).line.error!, /no network in this test/, "nothing failed before: go on");
   });
 
   it("does not trust a clock that makes the server's certificate invalid", async () => {
