@@ -27,7 +27,7 @@ export {
   type Way,
 } from "./dtls/socket.js";
 export { type Identity, IdentityError, IdentityStore } from "./enrollment/identity.js";
-export { renewalTime } from "./enrollment/renewal.js";
+export { type Status, statusOf } from "./enrollment/status.js";
 export { type Host, type Operation, type WakeOptions, type WakeReport, wake } from "./enrollment/wake.js";
 export { FormatError, LimitError, TimeoutError, TorporError } from "./errors.js";
 export {

@@ -5,19 +5,16 @@
  *     npm run moddable -- -d -m -p esp32 server=coaps://est.example.net ssid=… password=… examples/renew-and-sleep/manifest.json
  */
 
-import { IdentityStore, parseCertificate, parseURI, renewalTime, wake } from "torpor";
+import { parseURI, statusOf, wake } from "torpor";
 import { openDevice } from "torpor/device";
 
 const DAY = 86_400;
 const device = openDevice();
 
-/** Seconds until the certificate is to be renewed; 0 without one, or without the time. */
+/** Seconds until something is due. */
 function untilDue(): number {
-  const { current } = new IdentityStore(device.store);
-  if (current === undefined || device.clock.time === undefined) {
-    return 0;
-  }
-  return Math.max(0, renewalTime(parseCertificate(current.certificates[0]!)) - device.clock.time / 1000);
+  const { at, now } = statusOf(device.store, device.clock);
+  return Math.max(0, at - now);
 }
 
 async function renew(): Promise<void> {

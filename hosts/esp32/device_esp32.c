@@ -14,6 +14,7 @@
 
 #include "esp_app_desc.h"
 #include "esp_attr.h"
+#include "esp_rtc_time.h"
 #include "esp_sleep.h"
 #include "esp_system.h"
 #include "esp_timer.h"
@@ -101,6 +102,11 @@ uint8_t *torpor_device_retained(size_t length)
 uint32_t torpor_device_dtls_heap(void)
 {
     return (uint32_t) torpor_heap_figures().peak;
+}
+
+uint64_t torpor_device_uptime(void)
+{
+    return esp_rtc_get_time_us() / 1000;
 }
 
 /* With the debugger attached the serial line is xsbug's; else it is the console, where sdkconfig has one. */

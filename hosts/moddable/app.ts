@@ -8,13 +8,11 @@
 
 import { parseURI } from "../../src/coap/uri.js";
 import { CertificateError } from "../../src/dtls/engine.js";
-import { IdentityStore } from "../../src/enrollment/identity.js";
-import { renewalTime } from "../../src/enrollment/renewal.js";
+import { statusOf } from "../../src/enrollment/status.js";
 import { type WakeOptions, type WakeReport, wake } from "../../src/enrollment/wake.js";
 import { TimeoutError, TorporError } from "../../src/errors.js";
-import { parseCertificate } from "../../src/pki/certificate.js";
 import { jsonOf } from "../node/result.js";
-import type { Device, Factory } from "./device.js";
+import type { Device } from "./device.js";
 
 /** Seconds, where the configuration says nothing. */
 const INTERVAL = 86_400;
@@ -90,30 +88,40 @@ function timeOut({ timer }: Device, delay: number, error: Error) {
   return { promise, id: timer.set(() => reject(error), delay) };
 }
 
-async function work(device: Device, patience: number): Promise<WakeReport | undefined> {
+async function work(device: Device, patience: number): Promise<WakeReport> {
   const { config } = device;
   const operation = config.operation ?? "run";
   await undefined; // with the stack of a promise's turn
-  if (operation === "run" && untilRenewal(device) > 0) {
-    return undefined; // nothing is due: the radio stays off
+  if (operation === "run" && untilDue(device) > 0) {
+    // The radio stays off, and no address is needed: `wake` looks after the schedule alone.
+    return wake(device, optionsOf(device, patience, { operation, address: "0.0.0.0", host: "0.0.0.0", port: 5684 }));
   }
   if (!config.server) {
     throw new TorporError("no server: build the firmware with server=coaps://HOST[:PORT][/LABEL]");
   }
-  const uri = parseURI(config.server);
-  if (uri.scheme !== "coaps") {
+  const { scheme, host, port, path } = parseURI(config.server);
+  if (scheme !== "coaps") {
     throw new TorporError(`expected server=coaps://…, got ${config.server}`);
   }
   const { trust, identity } = device.factory();
   await device.connect();
-  const options: WakeOptions = {
-    operation,
-    address: await device.resolve(uri.host),
-    host: uri.host,
-    port: uri.port,
-    label: uri.path === "/" ? undefined : uri.path.replace(/^\//, ""),
-    trust: anchorsOf(device, trust),
+  const address = await device.resolve(host);
+  const label = path === "/" ? undefined : path.replace(/^\//, "");
+  return wake(device, {
+    ...optionsOf(device, patience, { operation, address, host, port }),
+    label,
+    trust,
     factory: identity,
+  });
+}
+
+function optionsOf(
+  { config }: Device,
+  patience: number,
+  peer: Pick<WakeOptions, "operation" | "address" | "host" | "port">,
+): WakeOptions {
+  return {
+    ...peer,
     resume: config.resume,
     keep: config.keep,
     geometry: { slots: number(config.slots, 4, 1, 64), slotBytes: number(config.slotBytes, 512, 256, 4096) },
@@ -122,43 +130,18 @@ async function work(device: Device, patience: number): Promise<WakeReport | unde
     patience: Math.min(HANDSHAKE_PATIENCE, patience * 800),
     maxBody: number(config.maxBody, 8192, 64, 65_536),
   };
-  return wake(device, options);
 }
 
-/** The factory's anchors until the server has given its own (RFC 9148 section 9.1). */
-function anchorsOf({ store }: Device, factory: Factory["trust"]): Factory["trust"] {
-  try {
-    if (new IdentityStore(store).trustAnchors !== undefined) {
-      return undefined;
-    }
-  } catch (error) {
-    if (factory === undefined) {
-      throw error;
-    }
-  }
-  return factory;
-}
-
-/** Seconds until the certificate is due for renewal; 0 where it is due, or there is none, or no time to judge it by. */
-function untilRenewal({ store, clock }: Device): number {
-  if (clock.time === undefined) {
-    return 0;
-  }
-  try {
-    const { current } = new IdentityStore(store);
-    if (current === undefined) {
-      return 0;
-    }
-    return Math.max(0, renewalTime(parseCertificate(current.certificates[0]!)) - clock.time / 1000);
-  } catch {
-    return 0; // a corrupt identity is for the wake to judge
-  }
+/** Seconds until something is due, as the schedule remembers it: failures and the server's Retry-After included. */
+function untilDue({ store, clock }: Device): number {
+  const { at, now } = statusOf(store, clock);
+  return Math.max(0, at - now);
 }
 
 /** Seconds to sleep after a wake that did what was due. */
 function untilNext(device: Device): number {
   const interval = number(device.config.interval, INTERVAL, 1, 31_536_000);
-  const due = untilRenewal(device);
+  const due = untilDue(device);
   return due > 0 ? Math.ceil(Math.min(interval, due + AFTER_DUE)) : interval;
 }
 
@@ -170,14 +153,10 @@ function backOff({ config, retained }: Device): number {
   return Math.max(1, Math.round(seconds * (0.875 + Math.random() / 4)));
 }
 
-function successLine(device: Device, wakes: number, report: WakeReport | undefined, sleep: number): string {
-  const tail = { reason: device.reason, sleep };
-  if (report === undefined) {
-    return JSON.stringify({ wake: wakes, host: device.name, operation: "run", due: false, ...tail });
-  }
-  const result = { ...report, bytes: report.body.length, heap: device.heap() };
+function successLine(device: Device, wakes: number, report: WakeReport, sleep: number): string {
+  const result = { ...report, bytes: report.body.length, cpu: 0, heap: device.heap() };
   const line = jsonOf(wakes, device.name, device.config.operation ?? "run", result);
-  return `${line.slice(0, -1)},${JSON.stringify(tail).slice(1)}`;
+  return `${line.slice(0, -1)},${JSON.stringify({ reason: device.reason, sleep }).slice(1)}`;
 }
 
 function failureLine(device: Device, wakes: number, error: Error, sleep: number): string {

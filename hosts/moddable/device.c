@@ -148,6 +148,11 @@ void xs_torpor_device_heap(xsMachine *the)
     result(the, uint32_of(the, 0) == 0 ? 0 : torpor_device_dtls_heap());
 }
 
+void xs_torpor_device_uptime(xsMachine *the)
+{
+    result(the, (int64_t) torpor_device_uptime());
+}
+
 void xs_torpor_device_log(xsMachine *the)
 {
     torpor_device_log(xsmcToString(xsArg(0)));

@@ -61,6 +61,9 @@ uint8_t *torpor_device_retained(size_t length);
 /* Bytes at the peak; 0: not counted. */
 uint32_t torpor_device_dtls_heap(void);
 
+/* Milliseconds since power-on, going on during sleep. */
+uint64_t torpor_device_uptime(void);
+
 /* A line to wherever a person reads. */
 void torpor_device_log(const char *line);
 /* After `ms` milliseconds: logs `line` (at most TORPOR_LINE_MAX - 1 bytes are kept) and sleeps. Replaces the former. */

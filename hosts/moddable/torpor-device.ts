@@ -65,6 +65,9 @@ export const clock: Clock = {
   get ticks() {
     return Time.ticks;
   },
+  get uptime(): number {
+    return native("xs_torpor_device_uptime").call(undefined);
+  },
   /** Undefined where it was never set, or too long ago to be right. */
   get time() {
     const set = number(CLOCK_SET);

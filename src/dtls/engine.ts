@@ -230,7 +230,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * were not kept, or the handshake was an abbreviated one.
    */
   get serverChain(): Uint8Array | undefined {
-    const length: number = native("xs_torpor_dtls_chain").call(this, NO_ROOM);
+    const length: number = native("xs_torpor_dtls_chain").call(this, noRoom());
     if (length <= 0) {
       return undefined;
     }

@@ -199,6 +199,14 @@ uint32_t torpor_device_dtls_heap(void)
     return (uint32_t) torpor_heap_figures().peak;
 }
 
+uint64_t torpor_device_uptime(void)
+{
+    struct timespec now;
+
+    (void) clock_gettime(CLOCK_BOOTTIME, &now);
+    return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
 void torpor_device_log(const char *line)
 {
     puts(line);
