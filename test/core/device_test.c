@@ -27,7 +27,7 @@ static int failures, checks;
     } while (0)
 
 /* Power that goes takes the RAM with it: what store.c held then is no leak. */
-const char *__asan_default_options(void);
+const char *__asan_default_options(void) __attribute__((visibility("default")));
 const char *__asan_default_options(void)
 {
     return "detect_leaks=0";
