@@ -52,18 +52,21 @@ const TEST_TOOLS = {
   strace: "strace",
 };
 
+/** Whether the command is found, or the file where `command` is a whole path. */
 function onPath(command) {
-  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
+  return command.startsWith("/")
+    ? existsSync(command)
+    : (process.env.PATH ?? "").split(delimiter).some((folder) => {
+        try {
+          accessSync(join(folder, command), constants.X_OK);
+          return true;
+        } catch {
+          return false;
+        }
+      });
 }
 
-async function ensureTools(tools, purpose) {
+export async function ensureTools(tools, purpose) {
   const missing = Object.keys(tools).filter((command) => !onPath(command));
   // A compiler without the C library's headers is of no use; Debian has them apart.
   const headers = "gcc" in tools && !existsSync("/usr/include/stdio.h");
@@ -91,7 +94,7 @@ async function ensureTools(tools, purpose) {
 
 // ---- hashes and the cache ----
 
-function hashOf(...parts) {
+export function hashOf(...parts) {
   const hash = createHash("sha256");
   for (const part of parts) {
     hash.update(part);
@@ -116,7 +119,7 @@ function contents(files, folder = ROOT) {
  * The folder `name` of the cache, made by `build(folder)` where it is not there. It is made under another name and
  * renamed when complete: an interrupted build leaves nothing that looks done, and two at once do no harm.
  */
-async function cached(name, build) {
+export async function cached(name, build) {
   const folder = join(CACHE, name);
   if (existsSync(folder)) {
     return folder;
@@ -266,7 +269,7 @@ function debianMbedtls() {
   });
 }
 
-async function mbedtlsSource() {
+export async function mbedtlsSource() {
   const given = process.env.MBEDTLS_DIR;
   const source = given ? given : await debianMbedtls();
   const version = versionOf(source);
@@ -280,7 +283,7 @@ async function mbedtlsSource() {
  * mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. For the desktop with the
  * server role, which the development server needs; for the simulated device without.
  */
-async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
+export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
   const { source, version } = await mbedtlsSource();
   const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
   const inputs = [
@@ -334,7 +337,7 @@ export async function ensureNative({ sanitize = false } = {}) {
       `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`,
     ]);
     await step("compiling the C core", "ninja", ["-C", build]);
-    for (const made of ["torpor.node", "core_test"]) {
+    for (const made of ["torpor.node", "core_test", "device_test"]) {
       if (existsSync(join(build, made))) {
         renameSync(join(build, made), join(folder, made));
       }
@@ -418,7 +421,7 @@ async function wolfsslServer() {
 const XSNAP = "@agoric/xsnap@0.15.0";
 const XSNAP_SHA512 = "ZBm4DZxbtfacxMHVVdJjZi0Y8zOxN77vpu1WwI5RWfPkaRh0aHkz/dVdTGKXalDNzWfz183lljKxlxl3/h0n+A==";
 
-async function ensureXsSources() {
+export async function ensureXsSources() {
   return cached(`xsnap-0.15.0-${hashOf(XSNAP_SHA512)}`, async (folder, work) => {
     say("torpor: fetching the sources of XS (npm package @agoric/xsnap)");
     await step(`npm pack ${XSNAP}`, "npm", ["pack", XSNAP, "--pack-destination", work], { cwd: work });

@@ -7,6 +7,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sizes } from "./cross.mjs";
 import { main, SetupError, say, step } from "./run.mjs";
 import { ensureNative, ROOT, setup } from "./setup.mjs";
 
@@ -89,9 +90,22 @@ await main(async () => {
       },
     );
     const native = await ensureNative();
+    const sanitized = await ensureNative({ sanitize: true });
     await core("C core", native);
-    await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", await ensureNative({ sanitize: true }));
+    await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", sanitized);
+    await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
     await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
+  }
+  if (args.length === 0) {
+    await step(
+      "an app against the public types, the board's and the examples' modules",
+      ...npx(["typescript", "bin", "tsc"], "-p", "test/types"),
+      {
+        cwd: ROOT,
+      },
+    );
+    say("torpor: the C of devices, cross-compiled");
+    await sizes();
   }
   if (args.length === 0) {
     say("torpor: portable tests in XS, the device's engine");

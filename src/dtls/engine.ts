@@ -139,8 +139,11 @@ export function buildFingerprint(): number {
   return native("xs_torpor_dtls_build").call(undefined);
 }
 
-/** No bytes: the functions that write into a buffer only tell their length then. */
-const NO_ROOM = new Uint8Array();
+/**
+ * No bytes: the functions that write into a buffer only tell their length then. Made anew each time: a constant lies in
+ * the ROM image of a device, and is read-only.
+ */
+const noRoom = (): Uint8Array => new Uint8Array();
 
 /** One association. The order of calls, times and buffers are those of dtls.h. */
 export class Engine extends Native("xs_torpor_dtls_destructor") {
@@ -227,7 +230,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * were not kept, or the handshake was an abbreviated one.
    */
   get serverChain(): Uint8Array | undefined {
-    const length: number = native("xs_torpor_dtls_chain").call(this, NO_ROOM);
+    const length: number = native("xs_torpor_dtls_chain").call(this, noRoom());
     if (length <= 0) {
       return undefined;
     }
@@ -399,7 +402,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
     if (kind === undefined) {
       return undefined;
     }
-    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, NO_ROOM) as number);
+    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, noRoom()) as number);
     native("xs_torpor_dtls_session").call(this, data);
     return { kind, data, lifetime: this.sessionLifetime };
   }
@@ -415,10 +418,10 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * ID, it does not fit, something waits to be read or taken, or nothing came since an abbreviated handshake.
    */
   save(room: number): SavedContext | undefined {
-    let length: number = native("xs_torpor_dtls_context").call(this, NO_ROOM);
+    let length: number = native("xs_torpor_dtls_context").call(this, noRoom());
     if (length > room && this.sessionKind === "ticket") {
       native("xs_torpor_dtls_drop_ticket").call(this);
-      length = native("xs_torpor_dtls_context").call(this, NO_ROOM);
+      length = native("xs_torpor_dtls_context").call(this, noRoom());
     }
     if (length < 0 || length > room) {
       return undefined;

@@ -4,6 +4,8 @@
 #ifndef TORPOR_DTLS_INTERNAL_H
 #define TORPOR_DTLS_INTERNAL_H
 
+#include "../idf.h"
+
 #include <mbedtls/pk.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/x509_crt.h>
@@ -16,7 +18,7 @@
 #if !defined(MBEDTLS_SSL_PROTO_DTLS) || !defined(MBEDTLS_SSL_DTLS_CONNECTION_ID) || \
     !defined(MBEDTLS_SSL_CONTEXT_SERIALIZATION) || !defined(MBEDTLS_SSL_RENEGOTIATION) || \
     !defined(MBEDTLS_SSL_SESSION_TICKETS)
-#error "Torpor needs mbedTLS with DTLS, connection IDs, context serialization, tickets and renegotiation (see src/dtls/mbedtls/config.h)"
+#error "Torpor needs mbedTLS with DTLS, connection IDs, context serialization, tickets and renegotiation (desktop: src/dtls/mbedtls/config.h; ESP-IDF: hosts/esp32/sdkconfig/sdkconfig.defaults, and the README where the board has an sdkconfig of its own)"
 #endif
 
 /* Own certificates, key and trust anchors. */

@@ -1,6 +1,8 @@
 /* Device keys, certificate requests, hashes and random numbers over PSA Crypto: see crypto.h. */
 #include "crypto.h"
 
+#include "../idf.h"
+
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,0 +1,4 @@
+/* Of ESP-IDF's esp_wifi.h what builds without ESP-IDF need. */
+#include "esp_err.h"
+
+esp_err_t esp_wifi_stop(void);
