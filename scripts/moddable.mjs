@@ -1,6 +1,6 @@
-// The Moddable SDK with Torpor: runs mcconfig with what it needs to find, and its desktop builds without a display.
+// Beside an installed Moddable SDK: what mcconfig needs to find, and the app's desktop build run without a display.
 //
-//     npm run moddable -- -m -p lin -t build hosts/esp32/manifest.json
+//     eval "$(npm run -s moddable -- --env)" && mcconfig -m -p lin -t build hosts/esp32/manifest.json
 //     npm run moddable -- --run --state device --options '{"server":"coaps://127.0.0.1:5684"}' MC.SO
 //     npm run moddable -- --sdkconfig m5atom_s3_lite FOLDER
 
@@ -12,8 +12,8 @@ import { cached, ensureMbedtls, hashOf, ROOT } from "./setup.mjs";
 
 const HELP = `npm run moddable -- ARGUMENTS
 
-  ARGUMENTS OF MCCONFIG        runs mcconfig with TORPOR and TORPOR_MBEDTLS set; a path ends with manifest.json
-  --env                        prints the two for a shell: eval "$(npm run -s moddable -- --env)"
+  --env                        prints for a shell what mcconfig needs: TORPOR, TORPOR_MBEDTLS, and tsc on the PATH:
+                               eval "$(npm run -s moddable -- --env)"
   --run --state DIR [--options JSON] MC.SO
                                one wake of a desktop build: its line on standard output, its exit status
   --sdkconfig BOARD FOLDER     for a board with an sdkconfig of its own: writes that and Torpor's into FOLDER, with a
@@ -29,7 +29,8 @@ function sdk() {
 }
 
 async function environment() {
-  return { TORPOR: ROOT, TORPOR_MBEDTLS: await ensureMbedtls({ role: "device", bits: 64 }) };
+  const path = [process.env.PATH, join(ROOT, "node_modules", ".bin")].join(delimiter);
+  return { TORPOR: ROOT, TORPOR_MBEDTLS: await ensureMbedtls({ role: "device", bits: 64 }), PATH: path };
 }
 
 function run(command, args, env = {}) {
@@ -105,12 +106,6 @@ function sdkconfig([board, folder]) {
   return 0;
 }
 
-async function mcconfig(args) {
-  const tools = process.platform === "darwin" ? "mac" : "lin";
-  const path = [join(sdk(), "build", "bin", tools, "release"), join(ROOT, "node_modules", ".bin"), process.env.PATH];
-  return run("mcconfig", args, { PATH: path.join(delimiter), ...(await environment()) });
-}
-
 if (process.argv[1]?.endsWith("moddable.mjs")) {
   await main(async () => {
     const [first, ...rest] = process.argv.slice(2);
@@ -129,7 +124,7 @@ if (process.argv[1]?.endsWith("moddable.mjs")) {
       case "--sdkconfig":
         return sdkconfig(rest);
       default:
-        return mcconfig([first, ...rest]);
+        throw new SetupError(`"${first}" is none of --env, --run and --sdkconfig\n${HELP}`);
     }
   });
 }
