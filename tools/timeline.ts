@@ -5,15 +5,14 @@
  *     npm start -- --wakes 6
  */
 
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { checkout } from "../hosts/node/native.js";
 import type { WakeLine } from "../hosts/node/result.js";
 import { slotsNotice } from "../hosts/node/simulator.js";
 import { startEstServer } from "./est-server/server.js";
+import { wakeProcess } from "./wake-process.js";
 
 const HELP = `npm start: a simulated device against the development EST server on loopback
 
@@ -62,26 +61,6 @@ function plan(wakes: number): Step[] {
     default:
       return [boot, asking, ticket, full, ...Array<Step>(wakes - 6).fill(context), session, renewal];
   }
-}
-
-/** Runs one wake as its own process; its line of JSON. */
-function wake(args: readonly string[]): Promise<string> {
-  const program = join(checkout(), "build", "hosts", "node", "torpor.js");
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
-    let out = "";
-    let errors = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      out += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      errors += text;
-    });
-    child.on("error", reject);
-    child.on("close", (status) =>
-      status === 0 ? resolve(out.trim()) : reject(new Error(errors.trim() || `the wake ended with status ${status}`)),
-    );
-  });
 }
 
 const WAYS = { full: "full handshake", session: "session id", ticket: "ticket", context: "context" } as const;
@@ -168,7 +147,7 @@ export async function main(argv: readonly string[]): Promise<void> {
         server.forget();
       }
       const { moved } = server.stats;
-      const json = await wake([...args, ...common]);
+      const { json } = await wakeProcess([...args, ...common]);
       if (values.json) {
         process.stdout.write(`${json}\n`);
         continue;

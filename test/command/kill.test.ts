@@ -7,6 +7,7 @@ import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import { run, wakeLine } from "../support/command.js";
+import { chance } from "../support/joined.js";
 import type { KillableDevice, Step } from "../support/kill.js";
 import { KINDS, type Kind, Survival } from "../support/survival.js";
 
@@ -23,17 +24,6 @@ const isByContext = ({ name }: Kind): boolean => name === "a wake by context";
 
 /** How many random kills; test:long has 2,000. */
 const KILLS = Number(process.env.TORPOR_KILLS ?? 24);
-
-/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let value = Math.imul(state ^ (state >>> 15), 1 | state);
-    value = (value + Math.imul(value ^ (value >>> 7), 61 | value)) ^ value;
-    return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 describe("a device that is killed in the middle of a wake", () => {
   let survival: Survival;
@@ -78,7 +68,7 @@ describe("a device that is killed in the middle of a wake", () => {
   it(`works on, killed at random: ${KILLS} times, half of them at any moment between two steps`, async function () {
     this.timeout(60_000 + KILLS * 10_000);
     const seed = Number(process.env.TORPOR_SEED ?? Date.now() % 1e6);
-    const random = randomFrom(seed);
+    const random = chance(seed);
     const known = new Map<Kind, Awaited<ReturnType<Survival["prepare"]>> & { steps: Step[]; seconds: number }>();
     let killed = 0;
     for (let kills = 1; kills <= KILLS; kills++) {
@@ -121,7 +111,7 @@ describe("a device that is killed in the middle of a wake", () => {
 
   it(`works on in Node.js, killed at random: ${Math.ceil(KILLS / 8)} times, at any moment`, async function () {
     this.timeout(60_000 + KILLS * 10_000);
-    const random = randomFrom(Date.now());
+    const random = chance(Date.now());
     const program = join(checkout(), "build", "hosts", "node", "torpor.js");
     const devices: { device: KillableDevice; keep: string }[] = [];
     for (const kind of KINDS.filter(isByContext)) {

@@ -33,6 +33,7 @@ describe("devices on a bad network", () => {
       const [lost, doubled] = [random() < 0.3, random() < 0.3];
       return lost ? 0 : doubled ? 2 : 1;
     };
+    relay.late = () => (random() < 0.3 ? random() * 500 : 0);
     const outcomes: string[] = [];
     try {
       for (let wake = 0; wake < WAKES; wake++) {

@@ -46,10 +46,13 @@ export class Relay {
   readonly datagrams: Recorded[] = [];
   /** Decides what becomes of a datagram: how often it is passed on. */
   pass: (datagram: Recorded, index: number) => number = () => 1;
+  /** Milliseconds that each copy of a datagram is late: others overtake it. */
+  late: () => number = () => 0;
   /** Holds back what goes in this direction until nothing more has come for a while, then passes on the last one first. */
   reversed: Direction | undefined;
   /** Makes several datagrams of one, before all else. */
   split: (datagram: Recorded) => readonly Buffer[] = ({ bytes }) => [bytes];
+  #isClosed = false;
   readonly #held: (() => void)[] = [];
   #quiet: NodeJS.Timeout | undefined;
   /** Where the latest datagram from a device came from. */
@@ -115,6 +118,7 @@ export class Relay {
   }
 
   close(): void {
+    this.#isClosed = true;
     clearTimeout(this.#quiet);
     this.#front.close();
     for (const back of this.#backs) {
@@ -150,8 +154,11 @@ export class Relay {
     const datagram = { direction, bytes, flow };
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
+      const late = this.late();
       if (this.reversed === direction) {
         this.#hold(send);
+      } else if (late > 0) {
+        setTimeout(() => !this.#isClosed && send(), late);
       } else {
         send();
       }

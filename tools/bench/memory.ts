@@ -7,7 +7,6 @@
  *     npm run bench:memory -- --parts   also what lies in the XS heap at its largest, operation by operation
  */
 
-import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +14,7 @@ import { parseArgs } from "node:util";
 import { checkout } from "../../hosts/node/native.js";
 import type { WakeLine } from "../../hosts/node/result.js";
 import { type EstServer, startEstServer } from "../est-server/server.js";
+import { wakeProcess } from "../wake-process.js";
 
 /** Bytes. */
 interface Figures {
@@ -61,28 +61,6 @@ const BLOCKS = ["512", "1024"];
 
 const limitsFile = (): string => join(checkout(), "tools", "bench", "memory-limits.json");
 
-/** One wake as its own process: its line of JSON, and what it printed for --census. */
-function wake(args: readonly string[]): Promise<{ line: WakeLine; census: string }> {
-  const program = join(checkout(), "build", "hosts", "node", "torpor.js");
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
-    let out = "";
-    let errors = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      out += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      errors += text;
-    });
-    child.on("error", reject);
-    child.on("close", (status) =>
-      status === 0
-        ? resolve({ line: JSON.parse(out) as WakeLine, census: errors })
-        : reject(new Error(`${args[0]} ended with status ${status}: ${errors.trim()}`)),
-    );
-  });
-}
-
 async function measure(server: EstServer, dir: string, parts: boolean): Promise<Row[]> {
   const rows: Row[] = [];
   for (const block of BLOCKS) {
@@ -92,7 +70,8 @@ async function measure(server: EstServer, dir: string, parts: boolean): Promise<
       ...["--state", join(dir, `device-${block}`), ...(parts ? ["--census"] : [])],
     ];
     for (const { args, way } of WAKES) {
-      const { line, census } = await wake([...args, ...common]);
+      const { json, errors: census } = await wakeProcess([...args, ...common]);
+      const line = JSON.parse(json) as WakeLine;
       const name = `${args[0]} ${way === "full" && args.length > 1 ? `full, asking for a ${args[2]}` : way}, ${block}`;
       const { xs, xsPeak, dtlsPeak, xsSteady, dtlsSteady } = line.heap;
       if (line.way !== way || xs === undefined || xsSteady === undefined || dtlsSteady === undefined) {
