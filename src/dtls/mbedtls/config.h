@@ -24,6 +24,7 @@
 
 /* ---- algorithms of RFC 9148 section 3 and RFC 7925: P-256, SHA-256, AES-128; P-384 and SHA-384 for issuing CAs ---- */
 #define MBEDTLS_AES_C
+#define MBEDTLS_AES_ROM_TABLES /* as ESP-IDF has it: the tables take flash, not 10 KB of RAM */
 #define MBEDTLS_CIPHER_C
 #define MBEDTLS_CCM_C
 #define MBEDTLS_GCM_C
