@@ -371,6 +371,55 @@ static void test_keys(void)
     }
 }
 
+/* The certificates that the server is verified by are kept where asked to, and lead to the trust anchor. */
+static void test_chains(void)
+{
+    torpor_dtls_server *s = new_server();
+    uint8_t chain[4096], both[sizeof(SERVER) + sizeof(CA)];
+
+    for (int keep = 0; keep < 2; keep++) {
+        torpor_dtls *client = new_client(0), *server = NULL;
+        if (keep) {
+            CHECK(torpor_dtls_keep_chain(client) == 0);
+        }
+        CHECK(torpor_dtls_chain(client, chain, sizeof(chain)) == TORPOR_DTLS_ERR_STATE);
+        CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+        CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+        CHECK(torpor_dtls_keep_chain(client) == TORPOR_DTLS_ERR_STATE);
+        carry(client, server, 0, 0);
+        /* The anchor first, the server's own last. */
+        CHECK(torpor_dtls_chain(client, NULL, 0) == (keep ? (int) (sizeof(CA) + sizeof(SERVER)) : 0));
+        if (keep) {
+            memset(chain, 0, sizeof(chain));
+            CHECK(torpor_dtls_chain(client, chain, sizeof(CA)) == (int) sizeof(both) && chain[0] == 0);
+            CHECK(torpor_dtls_chain(client, chain, sizeof(chain)) == (int) sizeof(both));
+            CHECK(memcmp(chain, CA, sizeof(CA)) == 0 && memcmp(chain + sizeof(CA), SERVER, sizeof(SERVER)) == 0);
+        }
+        torpor_dtls_free(client);
+        torpor_dtls_free(server);
+    }
+    torpor_dtls_server_release(s);
+
+    memcpy(both, SERVER, sizeof(SERVER));
+    memcpy(both + sizeof(SERVER), CA, sizeof(CA));
+    CHECK(torpor_chain_verify(SERVER, sizeof(SERVER), CA, sizeof(CA)) == 0);
+    CHECK(torpor_chain_verify(both, sizeof(both), CA, sizeof(CA)) == 0);
+    CHECK(torpor_chain_verify(SERVER, sizeof(SERVER), CLIENT, sizeof(CLIENT)) > 0);
+    CHECK(torpor_chain_verify(SERVER, 0, CA, sizeof(CA)) < 0);
+    CHECK(torpor_chain_verify(SERVER, sizeof(SERVER), CA, 0) < 0);
+    for (int round = 0; round < rounds; round++) {
+        /* Cut off or changed anywhere, in a block of just that size. */
+        size_t length = next_random() % sizeof(both) + 1;
+        uint8_t *exact = malloc(length);
+        CHECK(exact != NULL);
+        memcpy(exact, both, length);
+        exact[next_random() % length] ^= (uint8_t) (1u << next_random() % 8);
+        torpor_chain_verify(exact, length, CA, sizeof(CA));
+        torpor_chain_verify(SERVER, sizeof(SERVER), exact, length);
+        free(exact);
+    }
+}
+
 static void test_storage(const char *folder)
 {
     char path[600];
@@ -444,6 +493,7 @@ int main(int argc, char **argv)
     test_sealing();
     test_hostile_datagrams();
     test_certificates();
+    test_chains();
     test_keys();
     test_storage(argv[1]);
     test_heap_limit();
