@@ -303,7 +303,7 @@ describe("the session table, property", () => {
     );
   });
 
-  it("does 100,000 operations without a growth of the heap that lasts", () => {
+  it("does 200,000 operations without a growth of the heap that lasts", () => {
     setFlagsFromString("--expose-gc");
     const gc = runInNewContext("gc") as () => void;
     const bytes = new Uint8Array(LENGTH);
@@ -344,8 +344,11 @@ describe("the session table, property", () => {
     };
     run(5000);
     const before = run(5000);
-    const growth = run(100_000) - before;
-    assert.ok(growth < 300_000, `grew by ${growth} bytes`);
+    const between = run(100_000);
+    const after = run(100_000);
+    // What grows once, such as compiled code, is no growth that lasts.
+    const growth = Math.min(between - before, after - between);
+    assert.ok(growth < 300_000, `grew by ${between - before}, then by ${after - between} bytes`);
   });
 });
 
