@@ -8,6 +8,7 @@ import { buildFingerprint } from "../../src/dtls/engine.js";
 import { FlashBytes } from "../../src/session/flash.js";
 import type { Sealer } from "../../src/session/seal.js";
 import { SessionTable, type StoredSession } from "../../src/session/table.js";
+import { span } from "./span.js";
 import { DeviceState } from "./storage.js";
 
 /** Bytes of the header of a table, as it is stored in flash under this key: enough to tell the geometry. */
@@ -76,14 +77,6 @@ export function readSessions(folder: string, ttl: number): ListedSession[] {
   return geometry === undefined ? listed : [...listed, ...list(new FlashBytes(store, geometry).bytes, "flash", ttl)];
 }
 
-function duration(seconds: number): string {
-  if (seconds < 120) {
-    return `${seconds} s`;
-  }
-  const minutes = Math.floor(seconds / 60);
-  return minutes < 120 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
-}
-
 const WAYS = { context: "context", session: "session id", ticket: "ticket" } as const;
 
 /** One line for each session, under a head. */
@@ -94,8 +87,8 @@ export function sessionsText(sessions: readonly ListedSession[]): string {
   const rows = sessions.map(({ peer, ways, contextUsed, age, left, bytes, sealed, ...rest }) => [
     peer,
     `${ways.map((way) => WAYS[way]).join(", ") || "none"}${contextUsed ? " (context used)" : ""}`,
-    duration(age),
-    duration(left),
+    span(age),
+    span(left),
     String(bytes),
     `${rest.in}${sealed ? ", sealed" : ""}`,
   ]);

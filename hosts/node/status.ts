@@ -5,6 +5,7 @@
  */
 
 import type { Status } from "../../src/enrollment/status.js";
+import { span } from "./span.js";
 
 const WHAT = {
   bootstrap: "the first enrolment, with the factory identity",
@@ -14,16 +15,6 @@ const WHAT = {
 } as const;
 
 const date = (seconds: number): string => new Date(seconds * 1000).toISOString().replace(".000", "");
-
-function span(seconds: number): string {
-  const units = [
-    [86400, "days"],
-    [3600, "hours"],
-    [60, "minutes"],
-  ] as const;
-  const unit = units.find(([length]) => seconds >= 2 * length);
-  return unit === undefined ? `${Math.ceil(seconds)} seconds` : `${Math.floor(seconds / unit[0])} ${unit[1]}`;
-}
 
 /** One line for each thing that is known. */
 export function statusText(status: Status): string {

@@ -22,11 +22,12 @@ import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
 import { checkout, dtlsHeap, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
-import { jsonOf, textOf, type WakeResult } from "./result.js";
+import { jsonOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
 import { simulate, slotsNotice } from "./simulator.js";
 import { statusText } from "./status.js";
 import { DeviceState, MemoryState } from "./storage.js";
+import { textOf } from "./text.js";
 
 const HELP = `torpor: an EST-coaps client (RFC 9148) for devices that sleep; one invocation is one wake
 
