@@ -9,6 +9,7 @@
 
 import { TimeoutError, TorporError } from "../errors.js";
 import type { KeyId } from "../pki/key.js";
+import { EngineNatives } from "./natives.js";
 
 /** A DTLS association that could not be made or broke. */
 export class DTLSError extends TorporError {}
@@ -130,13 +131,13 @@ const CIPHER_SUITES: Readonly<Record<number, string>> = {
 };
 
 /** The name and version of the TLS library. */
-export function libraryVersion(): string {
-  return native("xs_torpor_crypto_version").call(undefined);
+export function libraryVersion(this: unknown): string {
+  return native("xs_torpor_crypto_version").call(this);
 }
 
 /** A number for this build of the library: what it saves loads only where this number is the same. */
-export function buildFingerprint(): number {
-  return native("xs_torpor_dtls_build").call(undefined);
+export function buildFingerprint(this: unknown): number {
+  return native("xs_torpor_dtls_build").call(this);
 }
 
 /**
@@ -146,7 +147,7 @@ export function buildFingerprint(): number {
 const noRoom = (): Uint8Array => new Uint8Array();
 
 /** One association. The order of calls, times and buffers are those of dtls.h. */
-export class Engine extends Native("xs_torpor_dtls_destructor") {
+export class Engine extends EngineNatives {
   /** How long the handshake may take, milliseconds; for the error message. */
   #patience = 60000;
 
@@ -157,7 +158,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** Makes the C object; the server role of the tests makes another one. */
   protected create(): void {
-    const error: number = native("xs_torpor_dtls_create").call(this);
+    const error: number = this.nativeCreate();
     if (error < 0) {
       throw new DTLSError("no memory for a DTLS association");
     }
@@ -165,7 +166,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** Adds a trust anchor in DER. @throws DTLSError where it is no certificate that the library reads. */
   trust(certificate: Uint8Array): void {
-    const error: number = native("xs_torpor_dtls_trust").call(this, certificate);
+    const error: number = this.nativeTrust(certificate);
     if (error < 0) {
       throw new DTLSError(`the trust anchor is no usable X.509 certificate (error ${hex(error)})`);
     }
@@ -177,7 +178,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    */
   identity(key: KeyId, chain: readonly Uint8Array[]): void {
     for (const certificate of chain) {
-      const error: number = native("xs_torpor_dtls_identity").call(this, key, certificate);
+      const error: number = this.nativeIdentity(key, certificate);
       if (error === ERROR_KEY_MISMATCH) {
         throw new CertificateError("the private key does not belong to the client certificate");
       }
@@ -189,7 +190,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** The DNS name that the server's certificate must carry; sent as SNI. */
   serverName(name: string): void {
-    const error: number = native("xs_torpor_dtls_server_name").call(this, name);
+    const error: number = this.nativeServerName(name);
     if (error < 0) {
       throw new DTLSError(`"${name}" cannot be a server name (error ${hex(error)})`);
     }
@@ -197,7 +198,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** The IP address, 4 or 16 bytes, that the server's certificate must carry; no SNI is sent. */
   serverAddress(address: Uint8Array): void {
-    const error: number = native("xs_torpor_dtls_server_address").call(this, address);
+    const error: number = this.nativeServerAddress(address);
     if (error < 0) {
       throw new DTLSError(`expected an IP address of 4 or 16 bytes, not ${address.length}`);
     }
@@ -205,7 +206,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** Largest UDP payload in bytes, 256 to 2,048. */
   set mtu(bytes: number) {
-    const error: number = native("xs_torpor_dtls_mtu").call(this, bytes);
+    const error: number = this.nativeMtu(bytes);
     if (error < 0) {
       throw new DTLSError(`an MTU of ${bytes} bytes is not between 256 and 2048`);
     }
@@ -213,7 +214,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** First retransmission and whole patience of the handshake, milliseconds. */
   timers(first: number, patience: number): void {
-    const error: number = native("xs_torpor_dtls_timers").call(this, first, patience);
+    const error: number = this.nativeTimers(first, patience);
     if (error < 0) {
       throw new DTLSError(`handshake timers of ${first} and ${patience} ms are not between 1 and 3600000`);
     }
@@ -222,7 +223,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** Keeps the certificates by which the server is verified, for `serverChain`. */
   keepServerChain(): void {
-    native("xs_torpor_dtls_keep_chain").call(this);
+    this.nativeKeepChain();
   }
 
   /**
@@ -230,23 +231,23 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * were not kept, or the handshake was an abbreviated one.
    */
   get serverChain(): Uint8Array | undefined {
-    const length: number = native("xs_torpor_dtls_chain").call(this, noRoom());
+    const length: number = this.nativeChain(noRoom());
     if (length <= 0) {
       return undefined;
     }
     const chain = new Uint8Array(length);
-    native("xs_torpor_dtls_chain").call(this, chain);
+    this.nativeChain(chain);
     return chain;
   }
 
   /** Offers the session ticket extension. */
   offerTickets(): void {
-    native("xs_torpor_dtls_offer_tickets").call(this);
+    this.nativeOfferTickets();
   }
 
   /** Offers a connection ID (RFC 9146); the server puts one of `length` bytes, 0 to 8, into its own records. */
   offerConnectionId(length: number): void {
-    if (native("xs_torpor_dtls_offer_connection_id").call(this, length) < 0) {
+    if (this.nativeOfferConnectionId(length) < 0) {
       throw new DTLSError(`expected a connection ID of 0 to 8 bytes, not ${length}`);
     }
   }
@@ -256,7 +257,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * @returns false where this build cannot load it: this engine is of no more use then.
    */
   restore(now: number, unixTime: number, context: Uint8Array): boolean {
-    return native("xs_torpor_dtls_restore").call(this, now, unixTime, context) === 0;
+    return this.nativeRestore(now, unixTime, context) === 0;
   }
 
   /**
@@ -264,7 +265,7 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * @returns false where `session` cannot be loaded by this build: nothing has begun then, start again without it.
    */
   start(now: number, unixTime: number, session?: Uint8Array): boolean {
-    const error: number = native("xs_torpor_dtls_start").call(this, now, unixTime, session);
+    const error: number = this.nativeStart(now, unixTime, session);
     if (error === ERROR_BUILD || (error === ERROR_FORMAT && session !== undefined)) {
       return false;
     }
@@ -279,28 +280,28 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** Hands in one datagram. What it does shows in `state`. */
   receive(now: number, datagram: ArrayBuffer | Uint8Array): void {
-    native("xs_torpor_dtls_receive").call(this, now, datagram);
+    this.nativeReceive(now, datagram);
   }
 
   /** Time has passed. */
   elapse(now: number): void {
-    native("xs_torpor_dtls_elapse").call(this, now);
+    this.nativeElapse(now);
   }
 
   /** When to call `elapse`, milliseconds; undefined: never. */
   get deadline(): number | undefined {
-    const deadline: number = native("xs_torpor_dtls_deadline").call(this);
+    const deadline: number = this.nativeDeadline();
     return deadline < 0 ? undefined : deadline;
   }
 
   /** Bytes of the datagram that `take` gives next; 0 where there is none. */
   get pending(): number {
-    return native("xs_torpor_dtls_pending").call(this);
+    return this.nativePending();
   }
 
   /** The next outgoing datagram into `buffer`: its length, or 0. */
   take(buffer: Uint8Array): number {
-    const length: number = native("xs_torpor_dtls_take").call(this, buffer);
+    const length: number = this.nativeTake(buffer);
     if (length < 0) {
       throw new DTLSError(`a buffer of ${buffer.length} bytes is shorter than the datagram`);
     }
@@ -309,17 +310,17 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** The next message into `buffer`: its length, 0 where none waits. One that is longer than the buffer is cut. */
   read(buffer: Uint8Array): number {
-    return Math.max(0, native("xs_torpor_dtls_read").call(this, buffer) as number);
+    return Math.max(0, this.nativeRead(buffer));
   }
 
   /** Bytes of the message that `read` gives next; 0 where none waits. */
   get readable(): number {
-    return native("xs_torpor_dtls_readable").call(this);
+    return this.nativeReadable();
   }
 
   /** Protects one message, to be taken. @throws DTLSError where it exceeds the MTU or the association is not open. */
   write(message: Uint8Array): void {
-    const error: number = native("xs_torpor_dtls_write").call(this, message);
+    const error: number = this.nativeWrite(message);
     if (error === ERROR_SIZE) {
       throw new DTLSError(`a message of ${message.length} bytes does not fit the MTU: use smaller blocks`);
     }
@@ -330,22 +331,22 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** Ends the association with a close_notify, to be taken. */
   close(): void {
-    native("xs_torpor_dtls_close").call(this);
+    this.nativeClose();
   }
 
   /** Wipes and frees the C object; every later call throws. */
   free(): void {
-    native("xs_torpor_dtls_free").call(this);
+    this.nativeFree();
   }
 
   get state(): number {
-    return native("xs_torpor_dtls_state").call(this);
+    return this.nativeState();
   }
 
   /** Why the association failed, as an error to throw. */
   get failure(): TorporError {
-    const detail: number = native("xs_torpor_dtls_failure_detail").call(this);
-    switch (native("xs_torpor_dtls_failure_kind").call(this)) {
+    const detail: number = this.nativeFailureDetail();
+    switch (this.nativeFailureKind()) {
       case FAILURE_TIMEOUT:
         return new TimeoutError(
           `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak DTLS 1.2?`,
@@ -369,18 +370,18 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
 
   /** The IANA name of the negotiated suite; undefined unless open. */
   get cipherSuite(): string | undefined {
-    const suite: number = native("xs_torpor_dtls_cipher_suite").call(this);
+    const suite: number = this.nativeCipherSuite();
     return suite === 0 ? undefined : (CIPHER_SUITES[suite] ?? `0x${suite.toString(16)}`);
   }
 
   /** Whether the handshake was an abbreviated one. */
   get resumed(): boolean {
-    return native("xs_torpor_dtls_resumed").call(this) === 1;
+    return this.nativeResumed() === 1;
   }
 
   /** Whether the validity times of the server's certificates were checked against a known time. */
   get timeChecked(): boolean {
-    return native("xs_torpor_dtls_time_checked").call(this) === 1;
+    return this.nativeTimeChecked() === 1;
   }
 
   get protocol(): "DTLS 1.2" | "DTLS 1.3" {
@@ -388,12 +389,12 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
   }
 
   private get sessionKind(): SessionKind | undefined {
-    const kind: number = native("xs_torpor_dtls_session_kind").call(this);
+    const kind: number = this.nativeSessionKind();
     return kind === 0 ? undefined : kind === 2 ? "ticket" : "session";
   }
 
   private get sessionLifetime(): number {
-    return native("xs_torpor_dtls_session_lifetime").call(this);
+    return this.nativeSessionLifetime();
   }
 
   /** The session of an open association, to be resumed later; undefined where the server gave no way. */
@@ -402,14 +403,14 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
     if (kind === undefined) {
       return undefined;
     }
-    const data = new Uint8Array(native("xs_torpor_dtls_session").call(this, noRoom()) as number);
-    native("xs_torpor_dtls_session").call(this, data);
+    const data = new Uint8Array(this.nativeSession(noRoom()));
+    this.nativeSession(data);
     return { kind, data, lifetime: this.sessionLifetime };
   }
 
   /** Whether the server has agreed to connection IDs. */
   get hasConnectionId(): boolean {
-    return native("xs_torpor_dtls_has_connection_id").call(this) === 1;
+    return this.nativeHasConnectionId() === 1;
   }
 
   /**
@@ -418,33 +419,33 @@ export class Engine extends Native("xs_torpor_dtls_destructor") {
    * ID, it does not fit, something waits to be read or taken, or nothing came since an abbreviated handshake.
    */
   save(room: number): SavedContext | undefined {
-    let length: number = native("xs_torpor_dtls_context").call(this, noRoom());
+    let length: number = this.nativeContext(noRoom());
     if (length > room && this.sessionKind === "ticket") {
-      native("xs_torpor_dtls_drop_ticket").call(this);
-      length = native("xs_torpor_dtls_context").call(this, noRoom());
+      this.nativeDropTicket();
+      length = this.nativeContext(noRoom());
     }
     if (length < 0 || length > room) {
       return undefined;
     }
     const { sessionKind: kind, sessionLifetime: lifetime } = this;
     const data = new Uint8Array(length);
-    return native("xs_torpor_dtls_context").call(this, data) === length ? { kind, data, lifetime } : undefined;
+    return this.nativeContext(data) === length ? { kind, data, lifetime } : undefined;
   }
 
   /** Bytes that a record adds to its message: header, connection ID, nonce, type and tag. 0 unless open. */
   get overhead(): number {
-    return native("xs_torpor_dtls_overhead").call(this);
+    return this.nativeOverhead();
   }
 
   /** The highest sequence number of an authentic record of the peer, in this epoch. 0 unless open. */
   get highest(): number {
-    return native("xs_torpor_dtls_highest").call(this);
+    return this.nativeHighest();
   }
 
   /** tls-unique (RFC 5929 section 3), 12 bytes. @throws DTLSError unless open. */
   get unique(): Uint8Array {
     const unique = new Uint8Array(12);
-    if (native("xs_torpor_dtls_unique").call(this, unique) < 0) {
+    if (this.nativeUnique(unique) < 0) {
       throw new DTLSError("tls-unique needs an open association");
     }
     return unique;

@@ -52,7 +52,7 @@ export const KEY_LAST: KeyId = 0x005450ff;
  * @throws KeyError where the number is taken, or storage refuses.
  */
 export function generateKey(id: KeyId, bits: 256 | 384 = 256): KeyId {
-  const key: number = native("xs_torpor_key_generate").call(undefined, id, bits);
+  const key: number = nativeKeyGenerate(id, bits);
   if (key < 0) {
     throw explain("generating a key", key);
   }
@@ -64,7 +64,7 @@ export function generateKey(id: KeyId, bits: 256 | 384 = 256): KeyId {
  * @throws FormatError where it is none; KeyError where storage refuses.
  */
 export function importKey(id: KeyId, der: Uint8Array): KeyId {
-  const key: number = native("xs_torpor_key_import").call(undefined, id, der);
+  const key: number = nativeKeyImport(id, der);
   if (key < 0) {
     if (key === ALREADY_EXISTS || (id !== 0 && (key === STORAGE_FAILURE || key === DATA_INVALID))) {
       throw explain("importing a key", key);
@@ -76,7 +76,7 @@ export function importKey(id: KeyId, der: Uint8Array): KeyId {
 
 /** Whether there is a usable key with this number. */
 export function keyExists(key: KeyId): boolean {
-  return native("xs_torpor_key_check").call(undefined, key) === 0;
+  return nativeKeyCheck(key) === 0;
 }
 
 /**
@@ -85,7 +85,7 @@ export function keyExists(key: KeyId): boolean {
  */
 export function publicKey(key: KeyId): Uint8Array {
   const point = new Uint8Array(97);
-  const length: number = native("xs_torpor_key_public").call(undefined, key, point);
+  const length: number = nativeKeyPublic(key, point);
   if (length < 0) {
     throw explain("reading the public key", length);
   }
@@ -98,7 +98,7 @@ export function publicKey(key: KeyId): Uint8Array {
  */
 export function sign(key: KeyId, hash: Uint8Array): Uint8Array {
   const signature = new Uint8Array(112);
-  const length: number = native("xs_torpor_key_sign").call(undefined, key, hash, signature);
+  const length: number = nativeKeySign(key, hash, signature);
   if (length < 0) {
     throw explain("signing", length);
   }
@@ -110,7 +110,7 @@ export function sign(key: KeyId, hash: Uint8Array): Uint8Array {
  * @throws KeyError where storage refuses.
  */
 export function destroyKey(key: KeyId): void {
-  const error: number = native("xs_torpor_key_destroy").call(undefined, key);
+  const error: number = nativeKeyDestroy(key);
   if (error < 0) {
     throw explain("erasing a key", error);
   }
@@ -124,7 +124,7 @@ export function destroyKey(key: KeyId): void {
  */
 export function certificateRequest(key: KeyId, subject: Uint8Array, attributes: Uint8Array): Uint8Array {
   const request = new Uint8Array(REQUEST_BYTES_MAX);
-  const length: number = native("xs_torpor_csr").call(undefined, key, subject, attributes, request);
+  const length: number = nativeCsr(key, subject, attributes, request);
   if (length < 0) {
     if (length === BUFFER_TOO_SMALL) {
       throw new FormatError(`the certificate request exceeds ${REQUEST_BYTES_MAX} bytes: shorten the subject`);
@@ -137,7 +137,7 @@ export function certificateRequest(key: KeyId, subject: Uint8Array, attributes: 
 /** SHA-256 of `bytes`, 32 bytes. */
 export function sha256(bytes: Uint8Array): Uint8Array {
   const hash = new Uint8Array(32);
-  const error: number = native("xs_torpor_sha256").call(undefined, bytes, hash);
+  const error: number = nativeSha256(bytes, hash);
   if (error < 0) {
     throw new TorporError(`SHA-256 failed with PSA error ${error}`);
   }
@@ -149,5 +149,49 @@ export function sha256(bytes: Uint8Array): Uint8Array {
  * the others where need be. Names and times are left aside.
  */
 export function isTrusted(chain: Uint8Array, anchors: Uint8Array): boolean {
-  return native("xs_torpor_chain_verify").call(undefined, chain, anchors) === 0;
+  return nativeChainVerify(chain, anchors) === 0;
+}
+
+// The functions of the C core, which the Moddable SDK's compiler takes as they are: see src/dtls/natives.ts.
+
+function nativeKeyGenerate(this: unknown, id: KeyId, bits: number): number {
+  return native("xs_torpor_key_generate").call(this, id, bits);
+}
+
+function nativeKeyImport(this: unknown, id: KeyId, der: Uint8Array): number {
+  return native("xs_torpor_key_import").call(this, id, der);
+}
+
+function nativeKeyCheck(this: unknown, key: KeyId): number {
+  return native("xs_torpor_key_check").call(this, key);
+}
+
+function nativeKeyPublic(this: unknown, key: KeyId, point: Uint8Array): number {
+  return native("xs_torpor_key_public").call(this, key, point);
+}
+
+function nativeKeySign(this: unknown, key: KeyId, hash: Uint8Array, signature: Uint8Array): number {
+  return native("xs_torpor_key_sign").call(this, key, hash, signature);
+}
+
+function nativeKeyDestroy(this: unknown, key: KeyId): number {
+  return native("xs_torpor_key_destroy").call(this, key);
+}
+
+function nativeCsr(
+  this: unknown,
+  key: KeyId,
+  subject: Uint8Array,
+  attributes: Uint8Array,
+  request: Uint8Array,
+): number {
+  return native("xs_torpor_csr").call(this, key, subject, attributes, request);
+}
+
+function nativeSha256(this: unknown, bytes: Uint8Array, hash: Uint8Array): number {
+  return native("xs_torpor_sha256").call(this, bytes, hash);
+}
+
+function nativeChainVerify(this: unknown, chain: Uint8Array, anchors: Uint8Array): number {
+  return native("xs_torpor_chain_verify").call(this, chain, anchors);
 }

@@ -25,20 +25,40 @@ export class DeviceSealer implements Sealer {
 
   /** @throws TorporError where there is no key and none can be stored. */
   constructor() {
-    this.#key = native("xs_torpor_seal_key").call(undefined);
+    this.#key = nativeSealKey();
     if (this.#key < 0) {
       throw new TorporError(`cannot make or store the sealing key (PSA error ${this.#key})`);
     }
   }
 
   seal(associated: Uint8Array, plain: Uint8Array, sealed: Uint8Array): void {
-    const error: number = native("xs_torpor_seal").call(undefined, this.#key, associated, plain, sealed);
+    const error: number = nativeSeal(this.#key, associated, plain, sealed);
     if (error < 0) {
       throw new TorporError(`cannot seal (PSA error ${error})`);
     }
   }
 
   unseal(associated: Uint8Array, sealed: Uint8Array, plain: Uint8Array): boolean {
-    return native("xs_torpor_unseal").call(undefined, this.#key, associated, sealed, plain) === 0;
+    return nativeUnseal(this.#key, associated, sealed, plain) === 0;
   }
+}
+
+// The functions of the C core, which the Moddable SDK's compiler takes as they are: see src/dtls/natives.ts.
+
+function nativeSealKey(this: unknown): number {
+  return native("xs_torpor_seal_key").call(this);
+}
+
+function nativeSeal(this: unknown, key: number, associated: Uint8Array, plain: Uint8Array, sealed: Uint8Array): number {
+  return native("xs_torpor_seal").call(this, key, associated, plain, sealed);
+}
+
+function nativeUnseal(
+  this: unknown,
+  key: number,
+  associated: Uint8Array,
+  sealed: Uint8Array,
+  plain: Uint8Array,
+): number {
+  return native("xs_torpor_unseal").call(this, key, associated, sealed, plain);
 }
