@@ -14,7 +14,7 @@ const HELP = `npm run simulator: runs an ES module on XS with a device's memory;
   --state DIR        the device's memory: retained.bin survives sleep, flash/ survives power-off; made where missing
   --heap BYTES       XS memory: slots, chunks and stack together (32768; 0: no limit)
   --heap esp32       the SDK's ESP32: 32,768 bytes of chunks, 2,048 slots and a stack of 384 slots, each by itself
-  --stack SLOTS      how much of it the stack takes (512)
+  --stack SLOTS      how much of it the stack takes (384)
   --dtls-heap BYTES  memory of mbedTLS (0: no limit)
   --debug            64-bit slots, no limit of memory, and stack traces with file and line for what nobody catches
 

@@ -94,9 +94,12 @@ static void print_exception(txMachine *the)
 #ifdef mxDebug
     if (mxException.kind == XS_REFERENCE_KIND && mxException.value.reference->next != NULL &&
         mxException.value.reference->next->kind == XS_ERROR_KIND) {
-        mxPushSlot(&mxException);
+        txSlot thrown = mxException;
+        fxBeginHost(the); /* the getter wants a frame, and in a callback of a timer there is none left */
+        mxPushSlot(&thrown);
         mxGetID(mxID(_stack));
         fprintf(stderr, ": %s", fxToString(the, the->stack));
+        fxEndHost(the);
         return;
     }
 #endif

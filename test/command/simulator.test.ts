@@ -308,6 +308,12 @@ describe("a program in the simulator", () => {
     const { status, stderr } = await program(source, "debug");
     assert.ok(status === 67 || status === 68, stderr);
     assert.match(stderr, /RangeError: boom\n at deeper \([^)]*program\.js:3\)\n at default \([^)]*program\.js:6\)/);
+    // On a turn of its own, where nothing is on the stack any more.
+    const later = `import Timer from "timer";\nexport default () => Timer.set(() => {\n  throw new RangeError("boom");\n});\n`;
+    assert.match(
+      (await program(later, "debug")).stderr,
+      /unhandled exception: RangeError: boom\n at [^\n]*program\.js:3\)/,
+    );
   });
 
   it("keeps retained values over deep sleep and crashes, knows why it woke, and forgets them without power", async () => {
