@@ -645,6 +645,33 @@ int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const ui
 #define UNIQUE_BYTES 12
 #define CONTEXT_PREFIX (UNIQUE_BYTES + 1)
 
+/*
+ * What of the library's context comes before the connection IDs, the client's and the server's:
+ *
+ *   0         8                12
+ *   | version | session length | session | randoms (64) | length | ID | length | ID | …
+ *
+ * The library checks all lengths but these against the room that it has: what is longer must not get there.
+ */
+#define CONTEXT_VERSION 8
+#define CONTEXT_RANDOMS 64
+
+static int has_room_for_ids(const uint8_t *context, size_t length, size_t own_length)
+{
+    size_t at = CONTEXT_VERSION + 4, session;
+
+    if (length < at) {
+        return 0;
+    }
+    session = (size_t) context[at - 4] << 24 | (size_t) context[at - 3] << 16 | (size_t) context[at - 2] << 8 |
+              context[at - 1];
+    if (session > length - at || length - at - session < CONTEXT_RANDOMS + 1 + own_length + 1) {
+        return 0;
+    }
+    at += session + CONTEXT_RANDOMS;
+    return context[at] == own_length && context[at + 1 + own_length] <= MBEDTLS_SSL_CID_OUT_LEN_MAX;
+}
+
 int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const uint8_t *context, size_t length)
 {
     int ret;
@@ -657,7 +684,9 @@ int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const 
         ret = start_client(d, now, unix_time, NULL);
     }
     if (ret == 0) {
-        ret = mbedtls_ssl_context_load(&d->ssl, context + CONTEXT_PREFIX, length - CONTEXT_PREFIX);
+        ret = has_room_for_ids(context + CONTEXT_PREFIX, length - CONTEXT_PREFIX, d->cid_length)
+                  ? mbedtls_ssl_context_load(&d->ssl, context + CONTEXT_PREFIX, length - CONTEXT_PREFIX)
+                  : MBEDTLS_ERR_SSL_BAD_INPUT_DATA;
         ret = ret == MBEDTLS_ERR_SSL_VERSION_MISMATCH ? TORPOR_DTLS_ERR_BUILD
               : ret == MBEDTLS_ERR_SSL_BAD_INPUT_DATA ? TORPOR_DTLS_ERR_FORMAT
                                                       : ret;
