@@ -276,19 +276,50 @@ static int on_send(void *context, const unsigned char *datagram, size_t length)
     return MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
+#define RECORD_HEADER 13
+#define RECORD_CONNECTION_ID 25 /* the type of records whose header has one (RFC 9146 section 4) */
+
+/*
+ * The length of the whole records that a datagram begins with. The library takes what is too short for a header for an
+ * error of its own, and ends the association: a record that it skips and a few bytes behind it would be enough, which
+ * anybody can send.
+ */
+static size_t whole_records(const torpor_dtls *d, const uint8_t *datagram, size_t length)
+{
+    size_t at = 0;
+
+    while (length - at >= RECORD_HEADER) {
+        const uint8_t *record = datagram + at;
+        size_t header = RECORD_HEADER + (record[0] == RECORD_CONNECTION_ID ? d->conf->MBEDTLS_PRIVATE(cid_len) : 0);
+        size_t content;
+        if (length - at < header) {
+            break;
+        }
+        content = (size_t) record[header - 2] << 8 | record[header - 1];
+        if (content > length - at - header) {
+            break;
+        }
+        at += header + content;
+    }
+    return at;
+}
+
 static int on_receive(void *context, unsigned char *datagram, size_t size)
 {
     torpor_dtls *d = context;
-    size_t length = d->in_length;
+    const uint8_t *in = d->in;
+    size_t length;
 
-    if (d->in == NULL) {
+    if (in == NULL) {
         return MBEDTLS_ERR_SSL_WANT_READ;
     }
-    if (length > size) {
-        length = size; /* as a socket cuts a long datagram; its records then fail to parse and are dropped */
-    }
-    memcpy(datagram, d->in, length);
     d->in = NULL;
+    /* A datagram that is too long is cut, as a socket does. */
+    length = whole_records(d, in, d->in_length < size ? d->in_length : size);
+    if (length == 0) {
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    }
+    memcpy(datagram, in, length);
     return (int) length;
 }
 
