@@ -52,7 +52,7 @@ const LONGEST = { handshake: 1024, records: 1024, saved: 2048, crypto: 2048, sto
 
 const corpusFile = (name) => join(CORPUS, `${name}.txt`);
 
-function unpack(name, folder) {
+export function unpack(name, folder) {
   mkdirSync(folder, { recursive: true });
   const lines = existsSync(corpusFile(name)) ? readFileSync(corpusFile(name), "utf8").split("\n") : [];
   for (const line of lines.filter((line) => line !== "")) {

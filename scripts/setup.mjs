@@ -346,22 +346,28 @@ async function ensureClang() {
   }
 }
 
-/** The binding `torpor.node` and the test program `core_test`: the folder that holds them. */
-export async function ensureNative({ sanitize = false } = {}) {
+/** The binding `torpor.node` and the test programs `core_test` and `device_test`: the folder that holds them. */
+export async function ensureNative({ sanitize = false, coverage = false } = {}) {
   const mbedtls = await ensureMbedtls();
+  if (coverage) {
+    await ensureClang();
+  }
   const headers = join(ROOT, "node_modules", "node-api-headers", "include");
   const inputs = [
     join(ROOT, "CMakeLists.txt"),
     ...["src", "hosts", "test/core"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
-  const name = `native-${sanitize ? "sanitized-" : ""}${hashOf(mbedtls, ...contents(inputs))}`;
+  const label = `${sanitize ? "sanitized-" : ""}${coverage ? "coverage-" : ""}`;
+  const name = `native-${label}${hashOf(mbedtls, coverage ? compiler("clang") : "", ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(`torpor: building the C core${sanitize ? " with sanitizers" : " and its Node.js binding"}`);
+    const how = sanitize ? " with sanitizers" : ` and its Node.js binding${coverage ? ", with coverage" : ""}`;
+    say(`torpor: building the C core${how}`);
     const build = join(work, "build");
     await step("configuring the C core", "cmake", [
       ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
       ...[`-DMBEDTLS_PREFIX=${mbedtls}`, `-DNODE_API_HEADERS=${sanitize ? "" : headers}`],
-      `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`,
+      ...[`-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+      ...(coverage ? ["-DCMAKE_C_COMPILER=clang"] : []),
     ]);
     await step("compiling the C core", "ninja", ["-C", build]);
     for (const made of ["torpor.node", "core_test", "device_test"]) {
