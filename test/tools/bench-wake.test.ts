@@ -1,4 +1,4 @@
-/** npm run bench:wake, with one run: that it measures what it says, and says what it could not. */
+/** npm run bench -- --only wake, with one run: that it measures what it says, and says what it could not. */
 
 import { strict as assert } from "node:assert";
 import { join } from "node:path";
@@ -16,14 +16,15 @@ describe("the benchmark of the ways back", function () {
   this.timeout(120_000);
 
   const bench = (...args: readonly string[]): ReturnType<typeof run> => {
-    const program = join(checkout(), "build", "tools", "bench", "wake.js");
+    const program = join(checkout(), "build", "tools", "bench", "main.js");
     return run(process.execPath, ["-e", `import("${program}").then((b) => b.main(${JSON.stringify(args)}))`]);
   };
 
   it("measures each way of each server against the full handshake, and names the ways that a server lacks", async () => {
-    const { status, stdout, stderr } = await bench("--runs", "1", "--json");
+    const { status, stdout, stderr } = await bench("--only", "wake", "--runs", "1", "--json");
     assert.equal(status, 0, stderr);
-    const { association, simulator } = JSON.parse(stdout) as Record<"association" | "simulator", Row[]>;
+    const { association, simulator } = (JSON.parse(stdout) as { wake: Record<"association" | "simulator", Row[]> })
+      .wake;
     for (const rows of [association, simulator]) {
       const find = (server: string, way: string): Row =>
         rows.find((row) => row.server === server && row.way === way) ?? assert.fail(`${server} ${way} is missing`);
