@@ -7,13 +7,14 @@
 import { parseArgs } from "node:util";
 import { slotsNotice } from "../../hosts/node/simulator.js";
 import { type Benchmark, type Context, markdown, type Report } from "./bench.js";
+import { comparison } from "./libcoap.js";
 import { machine, machineText } from "./machine.js";
 import { type MemoryFigures, memory, record } from "./memory.js";
 import { size } from "./size.js";
 import { start } from "./start.js";
 import { wake } from "./wake.js";
 
-const BENCHMARKS = [wake, start, memory, size] as readonly Benchmark<unknown>[];
+const BENCHMARKS = [wake, comparison, start, memory, size] as readonly Benchmark<unknown>[];
 
 const RUNS = 15;
 const RUNS_MAX = 1000;
