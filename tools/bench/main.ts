@@ -7,14 +7,17 @@
 import { parseArgs } from "node:util";
 import { slotsNotice } from "../../hosts/node/simulator.js";
 import { type Benchmark, type Context, markdown, type Report } from "./bench.js";
+import { blocks } from "./blocks.js";
 import { comparison } from "./libcoap.js";
+import { loss } from "./loss.js";
 import { machine, machineText } from "./machine.js";
 import { type MemoryFigures, memory, record } from "./memory.js";
+import { sessions } from "./sessions.js";
 import { size } from "./size.js";
 import { start } from "./start.js";
 import { wake } from "./wake.js";
 
-const BENCHMARKS = [wake, comparison, start, memory, size] as readonly Benchmark<unknown>[];
+const BENCHMARKS = [wake, comparison, start, sessions, blocks, loss, memory, size] as readonly Benchmark<unknown>[];
 
 const RUNS = 15;
 const RUNS_MAX = 1000;
