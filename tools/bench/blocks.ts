@@ -49,7 +49,7 @@ async function measure({ runs, progress }: Context): Promise<BlocksFigures> {
             bytes: handshake.bytesOut + handshake.bytesIn + application.bytesOut + application.bytesIn,
             datagrams:
               handshake.datagramsOut + handshake.datagramsIn + application.datagramsOut + application.datagramsIn,
-            roundTrips: roundTrips + application.datagramsOut,
+            roundTrips: roundTrips + application.datagramsIn,
             xsPeak: heap.xsPeak,
             dtlsPeak: heap.dtlsPeak,
           };

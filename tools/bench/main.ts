@@ -4,20 +4,35 @@
  *     npm run bench -- --only start --runs 30
  */
 
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { checkout } from "../../hosts/node/native.js";
 import { slotsNotice } from "../../hosts/node/simulator.js";
+import { battery } from "./battery.js";
 import { type Benchmark, type Context, markdown, type Report } from "./bench.js";
 import { blocks } from "./blocks.js";
 import { comparison } from "./libcoap.js";
 import { loss } from "./loss.js";
 import { machine, machineText } from "./machine.js";
 import { type MemoryFigures, memory, record } from "./memory.js";
+import { barsOf, picture } from "./picture.js";
 import { sessions } from "./sessions.js";
 import { size } from "./size.js";
 import { start } from "./start.js";
-import { wake } from "./wake.js";
+import { type WakesFigures, wake } from "./wake.js";
 
-const BENCHMARKS = [wake, comparison, start, sessions, blocks, loss, memory, size] as readonly Benchmark<unknown>[];
+const BENCHMARKS = [
+  wake,
+  comparison,
+  start,
+  sessions,
+  blocks,
+  loss,
+  memory,
+  size,
+  battery,
+] as readonly Benchmark<unknown>[];
 
 const RUNS = 15;
 const RUNS_MAX = 1000;
@@ -26,17 +41,24 @@ const names = BENCHMARKS.map(({ name }) => name);
 
 const HELP = `npm run bench: measures what a wake costs; prints tables, and writes docs/bench.md and docs/wake.svg
 
-  npm run bench -- [--only NAME] [--runs N] [--json]
+  npm run bench -- [--only NAME] [--runs N] [--json] [--out DIR]
 
-  --only NAME  this one alone, which may be given several times; nothing is written to docs
+  --only NAME  this one alone, which may be given several times; nothing is written unless --out is given
 ${BENCHMARKS.map(({ name, about }) => `                 ${name.padEnd(9)} ${about}`).join("\n")}
   --runs N     how often each thing is done, 1 to ${RUNS_MAX} (${RUNS}); what is told are medians
+  --out DIR    where bench.md and wake.svg are written (docs)
   --json       one object with all figures on standard output, by the names above
   --parts      with memory: also what lies in the XS heap at its largest, operation by operation
   --record     with memory: makes the figures the new limits
 
 Exit status 0: done. 1: something failed, or is more than its recorded limit; one line on standard error tells what.
 `;
+
+const INTRODUCTION = `# What it costs
+
+Written by \`npm run bench\`, which measures all of it in one run; not changed by hand. Times are those of this machine: what they say
+is how the rows of a table compare. Bytes, datagrams and round trips are the same on every machine, but for one or two bytes of each
+ECDSA signature.`;
 
 /** @returns the exit status */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -45,6 +67,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     options: {
       only: { type: "string", multiple: true, default: [] },
       runs: { type: "string", default: String(RUNS) },
+      out: { type: "string" },
       json: { type: "boolean", default: false },
       parts: { type: "boolean", default: false },
       record: { type: "boolean", default: false },
@@ -79,9 +102,21 @@ export async function main(argv: readonly string[]): Promise<number> {
     }
   }
   const found = { machine: machine(), runs };
-  process.stdout.write(
-    values.json ? `${JSON.stringify({ ...found, ...Object.fromEntries(measured) })}\n` : `${machineText(found)}\n`,
-  );
+  if (values.json) {
+    process.stdout.write(`${JSON.stringify({ ...found, ...Object.fromEntries(measured) })}\n`);
+  } else {
+    process.stdout.write(`${machineText(found)}\n`);
+  }
+  const out = values.out ?? (values.only.length === 0 ? join(checkout(), "docs") : undefined);
+  if (out !== undefined) {
+    mkdirSync(out, { recursive: true });
+    const text = [INTRODUCTION, machineText(found), ...reports.map(markdown)].join("\n\n");
+    writeFileSync(join(out, "bench.md"), `${text}\n`);
+    const wakes = measured.get(wake.name) as WakesFigures | undefined;
+    if (wakes !== undefined) {
+      writeFileSync(join(out, "wake.svg"), picture(barsOf(wakes.simulator)));
+    }
+  }
   const notice = slotsNotice();
   if (notice !== undefined) {
     process.stderr.write(`${notice}\n`);

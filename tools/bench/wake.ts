@@ -61,8 +61,9 @@ export interface WakeFigures extends Figures {
   /** Bytes of application data: the request and its answer, in records. */
   readonly requestOut: number;
   readonly requestIn: number;
-  /** Datagrams of requests, each of which has an answer. */
-  readonly requests: number;
+  /** Datagrams of application data: requests, and an alert at the end; and answers, each of which took a round trip. */
+  readonly sent: number;
+  readonly answers: number;
   /** Bytes of heap at the peak. */
   readonly xsPeak: number;
   readonly dtlsPeak: number;
@@ -205,10 +206,15 @@ function simulated(name: string, lacks: Lacks, { port }: Server, files: Identity
       }
       const { association, cpu, heap } = (await device.wake("crts", doing)).value;
       expectWay(name, way, association.way, association.notes);
-      const { bytesOut: requestOut, bytesIn: requestIn, datagramsOut: requests } = association.application;
+      const {
+        bytesOut: requestOut,
+        bytesIn: requestIn,
+        datagramsOut: sent,
+        datagramsIn: answers,
+      } = association.application;
       const { roundTrips, handshake } = association;
       const { xsPeak, dtlsPeak } = heap;
-      return { ...handshake, roundTrips, requestOut, requestIn, requests, cpu, xsPeak, dtlsPeak };
+      return { ...handshake, roundTrips, requestOut, requestIn, sent, answers, cpu, xsPeak, dtlsPeak };
     },
   };
 }
@@ -276,7 +282,7 @@ function report({ udpAlone, association, simulator }: WakesFigures): Report {
       `${lacksOf(association)} One UDP datagram each way and nothing else takes ${milliseconds(udpAlone)} ms of CPU: the least there is in this host.`,
       "**A whole wake:** `crts` in the simulator (XS and mbedTLS with a device's memory), each in a process of its own. CPU is " +
         "the device's, from opening its memory to putting it away, without the start of the process; request: bytes of the " +
-        "request and its answer in their records; heap: bytes at the peak. GnuTLS and wolfSSL are missing, for their test servers " +
+        "request and its answer in their records, and of an alert at the end where the association is not kept; heap: bytes at the peak. GnuTLS and wolfSSL are missing, for their test servers " +
         "do not speak CoAP.",
       tableOf(simulator),
     ],
