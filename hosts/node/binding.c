@@ -211,6 +211,17 @@ FUNCTION(torpor_sha256)
     return c->failed ? NULL : result(c, torpor_sha256(in, length, out));
 }
 
+FUNCTION(torpor_crc32)
+{
+    size_t length;
+    const uint8_t *in = bytes_of(c, 0, &length);
+    uint32_t start = uint32_of(c, 1), end = uint32_of(c, 2), initial = uint32_of(c, 3);
+    if (!c->failed && (start > end || end > length)) {
+        reject(c, "a range of the bytes is needed");
+    }
+    return c->failed ? NULL : result(c, torpor_crc32(in + start, end - start, initial));
+}
+
 FUNCTION(torpor_key_generate)
 {
     uint32_t key = 0, id = uint32_of(c, 0), bits = uint32_of(c, 1);
@@ -791,6 +802,7 @@ static const struct {
     EXPORT(torpor_heap_limit),
     EXPORT(torpor_random),
     EXPORT(torpor_sha256),
+    EXPORT(torpor_crc32),
     EXPORT(torpor_key_generate),
     EXPORT(torpor_key_import),
     EXPORT(torpor_key_check),

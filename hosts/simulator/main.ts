@@ -17,14 +17,8 @@ interface Options extends Omit<WakeOptions, "trust" | "factory"> {
   readonly debug: boolean;
 }
 
-function textOf(buffer: ArrayBuffer): string {
-  const bytes = new Uint8Array(buffer);
-  let text = "";
-  for (let at = 0; at < bytes.length; at++) {
-    text += String.fromCharCode(bytes[at]!);
-  }
-  return text;
-}
+/** XS's own: UTF-8 to text (the SDK's typings have it, the language's do not). */
+const { fromArrayBuffer } = String as unknown as { fromArrayBuffer(bytes: ArrayBuffer): string };
 
 function files(name: string, count: number): Uint8Array[] {
   const all: Uint8Array[] = [];
@@ -88,7 +82,7 @@ let cpuStart = 0;
 
 function start(): void {
   try {
-    const options: Options = JSON.parse(textOf(native("xs_host_option").call(undefined)));
+    const options: Options = JSON.parse(fromArrayBuffer(native("xs_host_option").call(undefined)));
     debug = options.debug;
     // Added in place: a copy would cost the device's heap.
     const full = Object.assign(options, {

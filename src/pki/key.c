@@ -29,6 +29,17 @@ void xs_torpor_sha256(xsMachine *the)
     result(the, torpor_sha256(in, length, out));
 }
 
+void xs_torpor_crc32(xsMachine *the)
+{
+    size_t length;
+    uint32_t start = uint32_of(the, 1), end = uint32_of(the, 2), initial = uint32_of(the, 3);
+    const uint8_t *in = bytes_of(the, 0, &length);
+    if (start > end || end > length) {
+        xsTypeError("expected a range of the %d bytes", (int) length);
+    }
+    result(the, torpor_crc32(in + start, end - start, initial));
+}
+
 void xs_torpor_key_generate(xsMachine *the)
 {
     uint32_t key, id = uint32_of(the, 0), bits = uint32_of(the, 1);
