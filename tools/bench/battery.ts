@@ -3,13 +3,7 @@
  * bytes, round trips and processor time are measured, the rest are figures of others, named with their source below.
  */
 
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { checkout } from "../../hosts/node/native.js";
-import { program } from "../../hosts/node/simulator.js";
-import { TestCA } from "../../test/support/certificates.js";
-import { newFolder, run } from "../../test/support/command.js";
-import { type Benchmark, type Context, grouped, median, type Report } from "./bench.js";
+import { type Benchmark, type Context, grouped, type Report } from "./bench.js";
 import { type WakeFigures, wake } from "./wake.js";
 
 /** What the model takes from elsewhere. */
@@ -107,7 +101,7 @@ export interface BatteryRow {
 }
 
 export interface BatteryFigures {
-  /** Milliseconds of processor time to verify a signature in the simulator. */
+  /** Milliseconds of processor time to verify a signature in the simulator, measured between the wakes. */
   readonly verify: number;
   readonly rows: readonly BatteryRow[];
 }
@@ -149,31 +143,8 @@ export function rowOf(way: string, measured: Measured, verify: number): BatteryR
   };
 }
 
-/** Milliseconds of processor time, of one verification in the simulator. */
-async function verifyTime(runs: number): Promise<number> {
-  const ca = await TestCA.create();
-  const { chain } = await ca.issue({ subject: "CN=device" });
-  const folder = newFolder();
-  // The certificate and those above it, one after the other: the first is verified by the last, which the root has signed.
-  writeFileSync(join(folder, "certificate-0"), chain.at(-1)!);
-  writeFileSync(join(folder, "trust-0"), ca.root);
-  const all: number[] = [];
-  for (let number = 0; number <= runs; number++) {
-    const { status, stdout, stderr } = await run(program("simulator"), [
-      ...[join(checkout(), "build", "tools", "bench", "xs-verify.js"), "--arguments", folder, "--state", newFolder()],
-    ]);
-    if (status !== 0) {
-      throw new Error(`the simulator ended with ${status}: ${stderr}`);
-    }
-    all.push((JSON.parse(stdout) as { verify: number }).verify);
-  }
-  return median(all.slice(1));
-}
-
-async function measure({ runs, progress, of }: Context): Promise<BatteryFigures> {
-  const { simulator } = await of(wake);
-  progress("a verification in the simulator");
-  const verify = await verifyTime(runs);
+async function measure({ of }: Context): Promise<BatteryFigures> {
+  const { simulator, verify } = await of(wake);
   const rows = simulator
     .filter(({ server, figures }) => server === "development" && figures !== null)
     .map(({ way, protocol, figures }) =>
@@ -212,7 +183,7 @@ function report({ verify, rows }: BatteryFigures): Report {
           ...Object.values<Constant>(CONSTANTS).map(({ symbol, value, unit, meaning, source }) => [
             ...[symbol, `${value} ${unit}`.trim(), meaning, source],
           ]),
-          ["V", `${verify.toFixed(2)} ms`, "a verification in the simulator", "measured in this run"],
+          ["V", `${verify.toFixed(2)} ms`, "the same in the simulator", "measured between the wakes of this run"],
         ],
       },
       {
