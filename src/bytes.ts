@@ -7,13 +7,12 @@
 /** Whether two byte arrays have the same content. Not for secrets: the time it takes tells where they differ. */
 export function sameBytes(one: Uint8Array, other: Uint8Array): boolean {
   const length = one.length;
-  let i = 0;
-  if (other.length === length) {
-    while (i < length && one[i] === other[i]) {
-      i++;
-    }
-  }
-  return i === length && other.length === length;
+  return length === other.length && (length === 0 || nativeDiffer(one, other) === 0);
+}
+
+// In the C core: a device's engine takes some 15 steps for each byte.
+function nativeDiffer(this: unknown, one: Uint8Array, other: Uint8Array): number {
+  return native("xs_torpor_differ").call(this, one, other);
 }
 
 /** A new array with the content of all, one after the other. */

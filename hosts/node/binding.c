@@ -211,6 +211,13 @@ FUNCTION(torpor_sha256)
     return c->failed ? NULL : result(c, torpor_sha256(in, length, out));
 }
 
+FUNCTION(torpor_differ)
+{
+    size_t length, other_length;
+    const uint8_t *one = bytes_of(c, 0, &length), *other = bytes_of(c, 1, &other_length);
+    return c->failed ? NULL : result(c, length != other_length || memcmp(one, other, length) != 0);
+}
+
 FUNCTION(torpor_crc32)
 {
     size_t length;
@@ -802,6 +809,7 @@ static const struct {
     EXPORT(torpor_heap_limit),
     EXPORT(torpor_random),
     EXPORT(torpor_sha256),
+    EXPORT(torpor_differ),
     EXPORT(torpor_crc32),
     EXPORT(torpor_key_generate),
     EXPORT(torpor_key_import),

@@ -2,7 +2,10 @@
 #include "machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "xs.h"
 #include "census.h"
@@ -141,16 +144,38 @@ void fxAbort(txMachine *the, int status)
 
 /* ---- modules: files, by relative specifiers; by bare ones only where a folder for them is named ---- */
 
-static const char *bare_modules;
+static char bare_modules[PATH_MAX];
 
 void machine_modules(const char *folder)
 {
-    bare_modules = folder;
+    if (realpath(folder, bare_modules) == NULL) {
+        bare_modules[0] = '\0'; /* no module is found there */
+    }
+}
+
+/* Takes "." and ".." out of an absolute path. 0, or -1 where no such file can be read. */
+static int resolve(char *path)
+{
+    char *to = path;
+
+    for (const char *from = path; *from != '\0';) {
+        size_t length = strcspn(from + 1, "/") + 1;
+        if (length == 3 && memcmp(from, "/..", 3) == 0) {
+            while (to > path && *--to != '/') {
+            }
+        } else if (length != 2 || from[1] != '.') {
+            memmove(to, from, length);
+            to += length;
+        }
+        from += length;
+    }
+    *to = '\0';
+    return access(path, R_OK);
 }
 
 txID fxFindModule(txMachine *the, txSlot *realm, txID module, txSlot *slot)
 {
-    char name[C_PATH_MAX], path[C_PATH_MAX], real[C_PATH_MAX];
+    char name[C_PATH_MAX], path[C_PATH_MAX];
     char *slash;
 
     (void) realm;
@@ -165,7 +190,7 @@ txID fxFindModule(txMachine *the, txSlot *realm, txID module, txSlot *slot)
         }
         memcpy(path, importer, (size_t) (slash - importer) + 1);
         strcpy(path + (slash - importer) + 1, name);
-    } else if (bare_modules != NULL) {
+    } else if (bare_modules[0] != '\0') {
         for (char *c = name; *c != '\0'; c++) {
             if (*c == ':' || *c == '/') {
                 *c = '-';
@@ -177,10 +202,91 @@ txID fxFindModule(txMachine *the, txSlot *realm, txID module, txSlot *slot)
     } else {
         return XS_NO_ID;
     }
-    if (realpath(path, real) == NULL) {
-        return XS_NO_ID;
+    return resolve(path) == 0 ? fxNewNameC(the, path) : XS_NO_ID;
+}
+
+typedef struct {
+    char *bytes;
+    size_t length, at;
+} text;
+
+/* The whole of a file. 0, or -1 where it cannot be read. */
+static int read_text(text *t, const char *path)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), failed = 1;
+
+    *t = (text){NULL, 0, 0};
+    if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
+        t->length = (size_t) status.st_size;
+        t->bytes = malloc(t->length + 1);
+        failed = t->bytes == NULL || read(fd, t->bytes, t->length) != status.st_size;
     }
-    return fxNewNameC(the, real);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (failed) {
+        free(t->bytes);
+    }
+    return failed ? -1 : 0;
+}
+
+/* What the parser reads by. */
+static int next_character(void *stream)
+{
+    text *t = stream;
+
+    return t->at == t->length ? EOF : (unsigned char) t->bytes[t->at++];
+}
+
+/*
+ * The parser takes a piece of memory for each node of its tree, and gives all of them back at once: one heap of pieces
+ * does for that, and leaves no work. XS's own xsScript.c calls these (CMakeLists.txt).
+ */
+#define POOL_BYTES (1u << 20)
+typedef struct pool {
+    struct pool *next;
+    size_t used;
+    _Alignas(16) uint8_t bytes[POOL_BYTES];
+} pool;
+static pool *pools;
+static size_t pieces;
+
+void *parser_malloc(size_t size)
+{
+    pool *p = pools;
+    void *piece;
+
+    if (size > POOL_BYTES - 16) {
+        return NULL;
+    }
+    size = (size + 15) & ~(size_t) 15;
+    if (p == NULL || size > POOL_BYTES - p->used) {
+        p = malloc(sizeof(*p));
+        if (p == NULL) {
+            return NULL;
+        }
+        p->next = pools;
+        p->used = 0;
+        pools = p;
+    }
+    piece = p->bytes + p->used;
+    p->used += size;
+    pieces++;
+    return piece;
+}
+
+void parser_free(void *piece)
+{
+    (void) piece;
+    if (--pieces == 0) {
+        while (pools->next != NULL) {
+            pool *next = pools->next;
+            free(pools);
+            pools = next;
+        }
+        pools->used = 0;
+    }
 }
 
 void fxLoadModule(txMachine *the, txSlot *module, txID id)
@@ -190,9 +296,9 @@ void fxLoadModule(txMachine *the, txSlot *module, txID id)
     txParser *parser = &parser_;
     txParserJump jump;
     txScript *script = NULL;
-    FILE *file = fopen(path, "r");
+    text source;
 
-    if (file == NULL) {
+    if (read_text(&source, path) != 0) {
         return;
     }
     fxInitializeParser(parser, the, the->parserBufferSize, the->parserTableModulo);
@@ -200,7 +306,7 @@ void fxLoadModule(txMachine *the, txSlot *module, txID id)
     if (c_setjmp(jump.jmp_buf) == 0) {
         txString map = NULL; /* source maps are not followed: lines are those of the compiled file */
         parser->path = fxNewParserSymbol(parser, path);
-        fxParserTree(parser, file, (txGetter) fgetc,
+        fxParserTree(parser, &source, next_character,
 #ifdef mxDebug
                      mxDebugFlag,
 #else
@@ -211,7 +317,7 @@ void fxLoadModule(txMachine *the, txSlot *module, txID id)
         fxParserBind(parser);
         script = fxParserCode(parser);
     }
-    fclose(file);
+    free(source.bytes);
     fxTerminateParser(parser);
     if (script != NULL) {
         fxResolveModule(the, module, id, script, NULL, NULL);
