@@ -44,8 +44,11 @@ export interface Row {
   readonly lack?: string | undefined;
 }
 
-/** One of those that an association can be of; each has its own rows. */
+/** Of an association; each has rows of its own. */
 type Protocol = "DTLS 1.2";
+
+/** DTLS 1.2 goes without saying. */
+const nameOf = ({ server, protocol }: Row): string => (protocol === "DTLS 1.2" ? server : `${server}, ${protocol}`);
 
 /** Bytes are UDP payload of the handshake; times are milliseconds of processor time. */
 export interface Figures {
@@ -252,14 +255,15 @@ function tableOf(rows: readonly (Row | WakeRow)[]): Table {
   return {
     head,
     texts: ["way"],
-    rows: rows.map(({ server, protocol, way, figures }) => {
+    rows: rows.map((its) => {
+      const { server, protocol, way, figures } = its;
       if (figures === null) {
-        return [server, way, ...head.slice(2).map(() => "–")];
+        return [nameOf(its), way, ...head.slice(2).map(() => "–")];
       }
       const full = rows.find((row) => row.server === server && row.protocol === protocol && row.way === "full")!
         .figures!;
       return [
-        ...[server, way, grouped(figures.bytesOut), grouped(figures.bytesIn)],
+        ...[nameOf(its), way, grouped(figures.bytesOut), grouped(figures.bytesIn)],
         ...[`${figures.datagramsOut} + ${figures.datagramsIn}`, figures.roundTrips, milliseconds(figures.cpu)],
         percent(figures.bytesOut + figures.bytesIn, full.bytesOut + full.bytesIn),
         fraction(figures.cpu, full.cpu),
@@ -273,7 +277,7 @@ function tableOf(rows: readonly (Row | WakeRow)[]): Table {
 
 /** Which rows are empty, and why. */
 const lacksOf = (rows: readonly Row[]): string =>
-  rows.flatMap(({ server, way, lack }) => (lack === undefined ? [] : [`${server} ${way}: ${lack}.`])).join(" ");
+  rows.flatMap((row) => (row.lack === undefined ? [] : [`${nameOf(row)} ${row.way}: ${row.lack}.`])).join(" ");
 
 function report({ udpAlone, association, simulator, verify }: WakesFigures): Report {
   return {
