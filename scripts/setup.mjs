@@ -404,6 +404,16 @@ export async function ensureFuzzers({ coverage = false } = {}) {
   });
 }
 
+/** The program `measure` of the benchmarks: the folder that holds it. */
+function ensureMeasure() {
+  const source = join(ROOT, "tools", "bench", "measure.c");
+  return cached(`measure-${hashOf(compiler(), readFileSync(source))}`, (folder) =>
+    step("compiling what measures processes", "gcc", [
+      ...["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", source, "-o", join(folder, "measure")],
+    ]),
+  );
+}
+
 // ---- wolfSSL, a peer of the tests ----
 
 const GET_WOLFSSL = `get the sources of wolfSSL ${WOLFSSL_FIRST} or later and name their folder: WOLFSSL_DIR=/path/to/wolfssl npm test`;
@@ -562,8 +572,8 @@ export async function ensureSimulator({ bits, variant = "" }) {
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, each only where
- * it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `measure` what
+ * the benchmarks run processes by, each only where it was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -606,7 +616,7 @@ function isReady(wanted, parts) {
 
 /**
  * @param tests also what the tests need: peers and tools, and the simulator's other builds
- * @param peers of these only the DTLS and CoAP peers, for a benchmark
+ * @param peers of these only what a benchmark needs: the DTLS and CoAP peers, and what measures processes
  * @param debug also the simulator's debug build
  */
 export async function setup({ tests = false, peers = tests, debug = false } = {}) {
@@ -620,7 +630,7 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
-    others.push("wolfssl");
+    others.push("wolfssl", "measure");
   }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
@@ -640,6 +650,7 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
   }
   if (peers) {
     parts.wolfssl = await wolfsslServer();
+    parts.measure = join(await ensureMeasure(), "measure");
   }
   announce(parts);
   await ensureCompiled();
