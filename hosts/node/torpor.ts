@@ -22,7 +22,7 @@ import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
 import { checkout, dtlsHeap, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
-import { jsonOf, type WakeResult } from "./result.js";
+import { lineOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
 import { simulate, slotsNotice } from "./simulator.js";
 import { statusText } from "./status.js";
@@ -428,7 +428,8 @@ async function run(argv: readonly string[]): Promise<void> {
   if (out !== undefined) {
     writeOut(out, result.body);
   }
-  process.stdout.write(`${json ? jsonOf(number, host, options.operation, result) : textOf(number, result)}\n`);
+  const line = lineOf(number, host, options.operation, result);
+  process.stdout.write(`${json ? JSON.stringify(line) : textOf(line)}\n`);
 }
 
 /** What is printed of an operation that connects to nobody. */

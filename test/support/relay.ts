@@ -39,6 +39,9 @@ export function* recordsOf(datagram: Buffer): IterableIterator<Buffer> {
   }
 }
 
+/** Flows that are kept open to the server: the oldest go, as they do behind a NAT. */
+const FLOWS_MAX = 256;
+
 /** Milliseconds after which a flight has come as a whole. */
 const QUIET = 50;
 
@@ -61,6 +64,7 @@ export class Relay {
   /** The latest flow of each port of a device. */
   readonly #flows = new Map<number, Flow>();
   readonly #backs: Socket[] = [];
+  #count = 0;
   readonly #target: { port: number; address: string };
 
   private constructor(front: Socket, target: { port: number; address: string }) {
@@ -136,7 +140,17 @@ export class Relay {
 
   #newFlow(devicePort: number): Flow {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
-    const number = this.#backs.push(back);
+    const number = ++this.#count;
+    this.#backs.push(back);
+    if (this.#backs.length > FLOWS_MAX) {
+      const oldest = this.#backs.shift();
+      for (const [port, flow] of this.#flows) {
+        if (flow.back === oldest) {
+          this.#flows.delete(port);
+        }
+      }
+      oldest?.close();
+    }
     back.on("message", (answer, { port }) => {
       if (port !== this.#target.port) {
         return; // what was for a device that is gone, whose port the system gave to this socket
