@@ -114,6 +114,7 @@ export class Lab {
       server: `coaps://127.0.0.1:${this.#relay.port}`,
       folder: this.#state,
       device: this.#device,
+      isBusy: this.#busy !== undefined,
       status: status === undefined ? [["identity", this.#statusProblem]] : statusLines(status),
       ...(status?.certificate !== undefined && {
         validity: {
@@ -268,6 +269,7 @@ export class Lab {
     this.#outcome = { text, called: "torpor reset", command: ["torpor", ...args].join(" "), isError: false };
     this.#device = "asleep";
     this.#wakes.length = 0;
+    this.#count = 0;
     this.#full = undefined;
     await this.#look();
   }

@@ -406,11 +406,11 @@ function section(name: string, from: unknown, draw: () => void): void {
   }
 }
 
-function drawControls({ device, armed, resume, loss }: LabView, isConnected: boolean): void {
+function drawControls({ device, isBusy, armed, resume, loss }: LabView, isConnected: boolean): void {
   const isAwake = device === "awake";
   for (const button of document.querySelectorAll<HTMLButtonElement>("button")) {
     const { when, arm } = button.dataset;
-    button.disabled = !isConnected || (when === "awake" && !isAwake) || (when === "asleep" && isAwake);
+    button.disabled = !isConnected || (when === "awake" && !isAwake) || (when === "asleep" && isBusy);
     if (arm !== undefined) {
       button.setAttribute("aria-pressed", String(armed.some((what) => what === arm)));
     }

@@ -89,6 +89,8 @@ export interface LabView {
   readonly server: string;
   readonly folder: string;
   readonly device: "asleep" | "awake" | "power cut";
+  /** Whether something is being done to it or to the server: nothing else can be, but for a cut. */
+  readonly isBusy: boolean;
   /** What `torpor status` says, a name and a value for each line. */
   readonly status: readonly (readonly [string, string])[];
   /** Seconds since 1970. */
