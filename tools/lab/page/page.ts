@@ -33,6 +33,9 @@ const grouped = (count: number): string => count.toLocaleString("en");
 /** Bytes of a datagram that takes the whole height: the device's MTU. */
 const TALLEST = 1232;
 
+/** Pixels between two labels of the axis. */
+const TICK_APART = 48;
+
 interface Lane {
   readonly width: number;
   readonly height: number;
@@ -75,7 +78,7 @@ function summary(datagrams: readonly DatagramView[]): string {
 function arrow(datagram: DatagramView, x: number, middle: number, reach: number, isLabelled: boolean): Node {
   const { direction, bytes, kind, isLost, at } = datagram;
   const up = direction === "out" ? -1 : 1;
-  const length = Math.max(7, Math.min(1, bytes / TALLEST) * reach);
+  const length = Math.max(9, Math.min(1, bytes / TALLEST) * reach);
   const base = middle + up * 2;
   const tip = middle + up * (2 + length);
   // What goes out points away from the axis, what comes in points to it.
@@ -126,23 +129,27 @@ function laneOf(wake: WakeView, { width, height, gap, left, axis }: Lane): SVGEl
     );
     const whole = datagrams.at(-1)?.at ?? 0;
     const step = steps(whole);
-    let free = left - 40;
+    const label = (place: number, text: string): void => {
+      svg.append(
+        shape("line", { class: "tick", x1: place, x2: place, y1: 12, y2: height - foot }),
+        shape("text", { class: "time", x: place, y: height - 4, "text-anchor": "middle" }, text),
+      );
+    };
+    // The first and the last one, and between them what has room.
+    const end = x.at(-1) ?? left;
+    let free = left - TICK_APART;
     for (let time = 0; datagrams.length > 0 && time <= whole; time += step) {
       const next = datagrams.findIndex(({ at }) => at >= time);
       const [before, after] = [datagrams[Math.max(next - 1, 0)]!, datagrams[next]!];
       const share = after.at > before.at ? (time - before.at) / (after.at - before.at) : 1;
       const place = x[Math.max(next - 1, 0)]! + share * (x[next]! - x[Math.max(next - 1, 0)]!);
-      if (place - free >= 52 && place < right - 4) {
-        svg.append(
-          shape("line", { class: "tick", x1: place, x2: place, y1: 12, y2: height - foot }),
-          shape(
-            "text",
-            { class: "time", x: place, y: height - 4, "text-anchor": "middle" },
-            time === 0 ? "0 ms" : grouped(time),
-          ),
-        );
+      if (time === 0 || (place - free >= TICK_APART && end - place >= TICK_APART)) {
+        label(place, time === 0 ? "0 ms" : grouped(time));
         free = place;
       }
+    }
+    if (end - free >= TICK_APART) {
+      label(end, grouped(Math.round(whole)));
     }
   }
   const sides = { out: -99, in: -99 };
@@ -206,7 +213,7 @@ function heapOf({ xsPeak, dtlsPeak, xs }: HeapView, limit: number): HTMLElement 
   ): HTMLElement => {
     const label = `${name} heap: ${grouped(bytes)} of ${grouped(limit)} bytes at the peak${detail}`;
     const made = element("div", "heap-row", element("span", "name", name), bar("heap", label, limit, parts));
-    made.append(element("span", "value", grouped(bytes)));
+    made.append(element("span", "value", grouped(bytes), element("span", "more", ` of ${grouped(limit)} B`)));
     made.title = label;
     return made;
   };
@@ -342,13 +349,14 @@ function slotOf({ slot, slotBytes, generation, content, bytes = 0, session }: Sl
   item.append(head, cells, chips);
   if (session !== undefined) {
     const list = element("dl");
-    list.append(element("dt", "hidden", "peer"), element("dd", "peer", session.peer));
     for (const [name, value] of [
+      ["peer", session.peer],
       ["age", session.ageText],
       ["left", session.leftText],
       ["generation", String(generation)],
     ] as const) {
-      list.append(element("dt", "", name), element("dd", "", value));
+      const title = element("dt", name === "peer" ? "hidden" : "", name);
+      list.append(element("div", "", title, element("dd", "", value)));
     }
     item.append(list);
   }
