@@ -549,6 +549,43 @@ static void test_storage(const char *folder)
     CHECK(psa_its_set(0x7A, 1000000, value, 0) == PSA_ERROR_INSUFFICIENT_STORAGE);
 }
 
+/*
+ * The fuzzer `handshake` found that mbedTLS passes over a certificate that is signed with an algorithm that it does not
+ * know, and comes to the verification with a certificate of no bytes, at a null pointer, where that was the only one.
+ */
+static void test_server_with_an_unknown_signature(void)
+{
+    static const uint8_t ECDSA_WITH_SHA256[] = {0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02};
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *client = new_client(0), *server;
+    uint8_t datagram[2048];
+    int length, changed = 0;
+
+    CHECK(torpor_dtls_keep_chain(client) == 0);
+    CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+    CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+    while (torpor_dtls_state(client) == TORPOR_DTLS_HANDSHAKE) {
+        while ((length = torpor_dtls_take(client, datagram, sizeof(datagram))) > 0) {
+            (void) torpor_dtls_receive(server, 1, datagram, (size_t) length);
+        }
+        length = torpor_dtls_take(server, datagram, sizeof(datagram));
+        CHECK(length > 0);
+        for (size_t at = 0; at + sizeof(ECDSA_WITH_SHA256) <= (size_t) length; at++) {
+            if (memcmp(datagram + at, ECDSA_WITH_SHA256, sizeof(ECDSA_WITH_SHA256)) == 0) {
+                datagram[at + sizeof(ECDSA_WITH_SHA256) - 1] = 9;
+                changed++;
+            }
+        }
+        (void) torpor_dtls_receive(client, 1, datagram, (size_t) length);
+    }
+    CHECK(changed == 2 && torpor_dtls_state(client) == TORPOR_DTLS_FAILED);
+    CHECK(torpor_dtls_failure(client).kind == TORPOR_DTLS_FAILURE_CERTIFICATE);
+    CHECK((torpor_dtls_failure(client).detail & 0x40) != 0); /* MBEDTLS_X509_BADCERT_MISSING */
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
 /* ---- what is refused ---- */
 
 /* What is set up after the start, out of its range, or asked of the wrong state is refused, and nothing changes. */
@@ -803,6 +840,7 @@ int main(int argc, char **argv)
     test_chains();
     test_keys();
     test_storage(argv[1]);
+    test_server_with_an_unknown_signature();
     test_refused_calls();
     test_refused_crypto();
     test_client_that_begins_anew();
