@@ -41,6 +41,7 @@ const WOLFSSL_SUITE = "sid";
 
 /** Commands by the Debian package that has them. */
 const BUILD_TOOLS = { gcc: "gcc", cmake: "cmake", ninja: "ninja-build" };
+const CLANG_TOOLS = { clang: "clang", "llvm-profdata": "llvm", "llvm-cov": "llvm" };
 const FETCH_TOOLS = { "dpkg-source": "dpkg-dev" };
 const TEST_TOOLS = {
   openssl: "openssl",
@@ -283,7 +284,7 @@ export async function mbedtlsSource() {
  * mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. For the desktop with the
  * server role, which the development server needs; for the simulated device without.
  */
-export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
+export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false, fuzz = false } = {}) {
   const { source, version } = await mbedtlsSource();
   const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
   const inputs = [
@@ -298,8 +299,13 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
     // Its assembler for 32 bits needs the register of the frame pointer.
     ours.push("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fomit-frame-pointer");
   }
+  if (fuzz) {
+    ours.push("-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=all");
+  }
+  const cc = fuzz ? "clang" : "gcc";
   const flags = [...ours, `-I"${join(ROOT, "hosts", "desktop", "include")}"`];
-  const name = `mbedtls-${version}-${role}-${bits}-${sanitize ? "sanitized-" : ""}${hashOf(compiler(), ours.join(" "), ...inputs)}`;
+  const label = `${role}-${bits}-${sanitize ? "sanitized-" : ""}${fuzz ? "fuzz-" : ""}`;
+  const name = `mbedtls-${version}-${label}${hashOf(compiler(cc), ours.join(" "), ...inputs)}`;
   return cached(name, async (folder, work) => {
     say(`torpor: building mbedTLS ${version} for a ${bits}-bit ${role}, with the device's configuration`);
     const build = join(work, "build");
@@ -308,6 +314,7 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
       ...["-DCMAKE_BUILD_TYPE=None", "-DENABLE_PROGRAMS=OFF", "-DENABLE_TESTING=OFF", "-DGEN_FILES=OFF"],
       ...["-DCMAKE_POSITION_INDEPENDENT_CODE=ON", "-DCMAKE_INSTALL_LIBDIR=lib", `-DCMAKE_INSTALL_PREFIX=${folder}`],
       ...[`-DMBEDTLS_CONFIG_FILE=${config}`, `-DCMAKE_C_FLAGS=${flags.join(" ")}`],
+      ...(fuzz ? ["-DCMAKE_C_COMPILER=clang"] : []),
     ]);
     await step("compiling mbedTLS", "ninja", ["-C", build, "install"]);
   });
@@ -315,32 +322,84 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
 
 // ---- our own native code ----
 
-function compiler() {
-  return spawnSync("gcc", ["--version"], { encoding: "utf8" }).stdout.split("\n")[0];
+function compiler(command = "gcc") {
+  return spawnSync(command, ["--version"], { encoding: "utf8" }).stdout.split("\n")[0];
 }
 
-/** The binding `torpor.node` and the test program `core_test`: the folder that holds them. */
-export async function ensureNative({ sanitize = false } = {}) {
+/** clang with libFuzzer and the sanitizers, whose libraries Debian has in a package for each version. */
+async function ensureClang() {
+  const purpose = "fuzzing and coverage of the C core";
+  await ensureTools(CLANG_TOOLS, purpose);
+  const links = () => {
+    const input = "int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p == 0 && n > 0; }\n";
+    const args = ["-fsanitize=fuzzer,address", "-x", "c", "-", "-o", "/dev/null"];
+    return spawnSync("clang", args, { input, stdio: ["pipe", "ignore", "ignore"] }).status === 0;
+  };
+  if (!links()) {
+    const major = /version (\d+)/.exec(compiler("clang"))?.[1];
+    await ensureTools({ libFuzzer: `libclang-rt-${major}-dev` }, purpose);
+    if (!links()) {
+      throw new SetupError(
+        `clang does not link with libFuzzer, needed for ${purpose}: install libclang-rt-${major}-dev`,
+      );
+    }
+  }
+}
+
+/** The binding `torpor.node` and the test programs `core_test` and `device_test`: the folder that holds them. */
+export async function ensureNative({ sanitize = false, coverage = false } = {}) {
   const mbedtls = await ensureMbedtls();
+  if (coverage) {
+    await ensureClang();
+  }
   const headers = join(ROOT, "node_modules", "node-api-headers", "include");
   const inputs = [
     join(ROOT, "CMakeLists.txt"),
     ...["src", "hosts", "test/core"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
-  const name = `native-${sanitize ? "sanitized-" : ""}${hashOf(mbedtls, ...contents(inputs))}`;
+  const label = `${sanitize ? "sanitized-" : ""}${coverage ? "coverage-" : ""}`;
+  const name = `native-${label}${hashOf(mbedtls, coverage ? compiler("clang") : "", ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(`torpor: building the C core${sanitize ? " with sanitizers" : " and its Node.js binding"}`);
+    const how = sanitize ? " with sanitizers" : ` and its Node.js binding${coverage ? ", with coverage" : ""}`;
+    say(`torpor: building the C core${how}`);
     const build = join(work, "build");
     await step("configuring the C core", "cmake", [
       ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
       ...[`-DMBEDTLS_PREFIX=${mbedtls}`, `-DNODE_API_HEADERS=${sanitize ? "" : headers}`],
-      `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`,
+      ...[`-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+      ...(coverage ? ["-DCMAKE_C_COMPILER=clang"] : []),
     ]);
     await step("compiling the C core", "ninja", ["-C", build]);
     for (const made of ["torpor.node", "core_test", "device_test"]) {
       if (existsSync(join(build, made))) {
         renameSync(join(build, made), join(folder, made));
       }
+    }
+  });
+}
+
+/** The C core's fuzzers by name, one program each: test/fuzz/core/. */
+export const CORE_FUZZERS = ["handshake", "records", "saved", "crypto", "storage"];
+
+/** What clang builds: the fuzzers, or for line coverage the fuzzers, the binding and the core's tests. The folder. */
+export async function ensureFuzzers({ coverage = false } = {}) {
+  await ensureClang();
+  const mbedtls = await ensureMbedtls({ fuzz: true });
+  const inputs = [
+    join(ROOT, "CMakeLists.txt"),
+    ...["src", "hosts", "test"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
+  ];
+  const label = `fuzzers-${coverage ? "coverage-" : ""}`;
+  return cached(`${label}${hashOf(compiler("clang"), mbedtls, ...contents(inputs))}`, async (folder, work) => {
+    say(`torpor: building the fuzzers of the C core${coverage ? ", with coverage" : ""}`);
+    const build = join(work, "build");
+    await step("configuring the fuzzers", "cmake", [
+      ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_C_COMPILER=clang"],
+      ...[`-DMBEDTLS_PREFIX=${mbedtls}`, "-DTORPOR_FUZZ=ON", `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+    ]);
+    await step("compiling the fuzzers", "ninja", ["-C", build]);
+    for (const name of CORE_FUZZERS) {
+      renameSync(join(build, name), join(folder, name));
     }
   });
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/crc32.h"
 #include "../../src/dtls/dtls.h"
 #include "../../src/dtls/server.h"
 #include "../../src/pki/crypto.h"

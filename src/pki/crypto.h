@@ -50,9 +50,6 @@ void torpor_heap_limit(size_t limit);
 int torpor_sha256(const uint8_t *input, size_t length, uint8_t hash[32]);
 int torpor_random(uint8_t *output, size_t length);
 
-/* CRC-32 (ISO 3309, polynomial EDB88320); `initial` makes the same bytes at another place another sum. Not for secrets. */
-uint32_t torpor_crc32(const uint8_t *bytes, size_t length, uint32_t initial);
-
 /* ---- keys ---- */
 
 /* Persistent keys of the device are numbered in this range; 0 stands for a key that ends with the process. */
