@@ -65,6 +65,8 @@ export interface Doing {
   readonly block?: BlockSize;
   /** "own": the device goes by what it has been enrolled with; what the factory gave it unless told. */
   readonly identity?: "own";
+  /** "esp32": chunks and slots as the SDK gives them to an ESP32; else both share a device's memory and grow as they must. */
+  readonly heap?: "esp32" | undefined;
 }
 
 /** A device in the simulator: each wake is a process, started without Node.js around it. */
@@ -87,7 +89,7 @@ export class SimulatedDevice {
 
   wake(
     operation: Operation,
-    { resume, block = 1024, identity }: Doing = {},
+    { resume, block = 1024, identity, heap }: Doing = {},
   ): Promise<{ value: WakeResult; cost: Cost }> {
     const read = (file: string, ...labels: readonly string[]): Uint8Array[] => readPEM(readFileSync(file), ...labels);
     const { trust, certificate, key } = this.#files;
@@ -101,6 +103,7 @@ export class SimulatedDevice {
         certificates: isOwn ? [] : read(certificate, "CERTIFICATE"),
         key: isOwn ? undefined : read(key, "PRIVATE KEY", "EC PRIVATE KEY")[0],
         state: this.#state,
+        heap,
         under,
       }),
     );
