@@ -175,6 +175,9 @@ export class DTLSSocket implements MessageSocket {
   #attempt: Resumable | undefined;
   /** The state of the layer above that came with a restored context; undefined after a handshake. */
   #state: Uint8Array | undefined;
+  /** Looked for and kept under these: what does not change in the life of a socket. */
+  #binding: Uint8Array | undefined;
+  #ownHash: Uint8Array | undefined;
   /** Of a restored association from which nothing has come yet: it may be that the server does not know it. */
   #isUnconfirmed = false;
   /** When an unconfirmed association is given up, in ticks; undefined until something is sent. */
@@ -375,7 +378,18 @@ export class DTLSSocket implements MessageSocket {
   // ---- the session table ----
 
   /** What a session rests on besides the client's certificate: the server's name and the trust anchors. */
-  private binding(): Uint8Array {
+  private get binding(): Uint8Array {
+    this.#binding ??= this.bind();
+    return this.#binding;
+  }
+
+  /** SHA-256 of the client's certificate. */
+  private hashOf(own: Uint8Array): Uint8Array {
+    this.#ownHash ??= sha256(own);
+    return this.#ownHash;
+  }
+
+  private bind(): Uint8Array {
     const { secure, host = this.#options.address } = this.#options;
     const parts: Uint8Array[] = [];
     for (const anchor of secure.trustAnchors) {
@@ -407,8 +421,8 @@ export class DTLSSocket implements MessageSocket {
     const own = secure.certificates[0];
     if (
       own === undefined ||
-      !sameBytes(stored.clientCertHash, sha256(own)) ||
-      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.binding())
+      !sameBytes(stored.clientCertHash, this.hashOf(own)) ||
+      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.binding)
     ) {
       this.note("the saved session rests on another certificate, server name or trust anchor: not used");
       return undefined;
@@ -497,9 +511,9 @@ export class DTLSSocket implements MessageSocket {
       sessions.insert({
         peer: this.#peer,
         kind: kind ?? "none",
-        data: joinBytes(this.binding(), data),
+        data: joinBytes(this.binding, data),
         isContext,
-        clientCertHash: sha256(own),
+        clientCertHash: this.hashOf(own),
         clientCert: own,
         protocol,
         lifetime,
