@@ -406,6 +406,16 @@ export async function ensureFuzzers({ coverage = false } = {}) {
   });
 }
 
+/** The program `measure` of the benchmarks: the folder that holds it. */
+function ensureMeasure() {
+  const source = join(ROOT, "tools", "bench", "measure.c");
+  return cached(`measure-${hashOf(compiler(), readFileSync(source))}`, (folder) =>
+    step("compiling what measures processes", "gcc", [
+      ...["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", source, "-o", join(folder, "measure")],
+    ]),
+  );
+}
+
 // ---- wolfSSL, a peer of the tests ----
 
 const GET_WOLFSSL = `get the sources of wolfSSL ${WOLFSSL_FIRST} or later and name their folder: WOLFSSL_DIR=/path/to/wolfssl npm test`;
@@ -564,8 +574,8 @@ export async function ensureSimulator({ bits, variant = "" }) {
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, each only where
- * it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `measure` what
+ * the benchmarks run processes by, each only where it was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -578,9 +588,12 @@ function announce(parts) {
 
 // ---- TypeScript ----
 
-async function ensureCompiled() {
+async function ensureCompiled(simulator) {
   const tsc = join(ROOT, "node_modules", "typescript", "bin", "tsc");
   await step("compiling TypeScript", process.execPath, [tsc, "-b"], { cwd: ROOT });
+  // A wake is to begin as on a device, whose modules are byte code: parsing them takes longer than most wakes.
+  const device = join(BUILD, "hosts", "simulator", "main.js");
+  await step("compiling the device's modules to XS byte code", simulator, [device, "--compile", "1"]);
 }
 
 // ---- all of it ----
@@ -608,7 +621,7 @@ function isReady(wanted, parts) {
 
 /**
  * @param tests also what the tests need: peers and tools, and the simulator's other builds
- * @param peers of these only the DTLS and CoAP peers, for a benchmark
+ * @param peers of these only what a benchmark needs: the DTLS and CoAP peers, and what measures processes
  * @param debug also the simulator's debug build
  */
 export async function setup({ tests = false, peers = tests, debug = false } = {}) {
@@ -622,7 +635,7 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
-    others.push("wolfssl");
+    others.push("wolfssl", "measure");
   }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
@@ -642,9 +655,10 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
   }
   if (peers) {
     parts.wolfssl = await wolfsslServer();
+    parts.measure = join(await ensureMeasure(), "measure");
   }
   announce(parts);
-  await ensureCompiled();
+  await ensureCompiled(parts.simulator);
   writeFileSync(join(BUILD, ".ready"), wanted);
 }
 
