@@ -57,7 +57,7 @@ import { formatAddress, parseAddress } from "../../src/session/address.js";
 import { FlashBytes } from "../../src/session/flash.js";
 import type { Sealer } from "../../src/session/seal.js";
 import { SEAL_BYTES } from "../../src/session/seal.js";
-import { type Session, SessionTable } from "../../src/session/table.js";
+import { type Session, SessionTable, SLOT_OVERHEAD_BYTES } from "../../src/session/table.js";
 import * as vectors from "../vectors/rfc9148.js";
 
 export interface Fuzzer {
@@ -469,7 +469,16 @@ function runTable(bytes: Uint8Array): void {
   }
   void SessionTable.geometryOf(memory);
   for (let wake = 0; wake < 3; wake++) {
-    useTable(new SessionTable(memory, options()), script, clock);
+    const made = new SessionTable(memory, options());
+    for (let at = HEADER_BYTES; at < TABLE_BYTES; at += GEOMETRY.slotBytes) {
+      const used =
+        SLOT_OVERHEAD_BYTES +
+        (shape & 1 ? SEAL_BYTES : 0) +
+        readUint(memory, at + 40, 2) +
+        readUint(memory, at + 42, 2);
+      assert.ok(memory[at + 4] === 0 || used <= GEOMETRY.slotBytes, "a slot has more than there is room for");
+    }
+    useTable(made, script, clock);
     const before = memory.slice();
     const again = new SessionTable(memory, options());
     // Nothing of what was written is unsound when it is opened again, but for a clock that is far behind.
