@@ -12,7 +12,7 @@ import { readPEM } from "../../hosts/node/pem.js";
 import type { WakeResult } from "../../hosts/node/result.js";
 import { simulate, WakeError } from "../../hosts/node/simulator.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { newFolder } from "../support/command.js";
 import { HandshakeRecords } from "../support/handshake-records.js";
 

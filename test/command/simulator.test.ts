@@ -8,7 +8,7 @@ import { checkout } from "../../hosts/node/native.js";
 import { type Build, program as builtProgram, slotsNotice } from "../../hosts/node/simulator.js";
 import { certsOnly } from "../../tools/est-server/ca.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { TestCA, writeIdentity } from "../support/certificates.js";
 import { type Finished, newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
 

@@ -16,7 +16,7 @@
 
 import { createHash } from "node:crypto";
 import { CONNECTION_ID_BYTES } from "../est-server/engine.js";
-import { type Recorded, recordsOf } from "./relay.js";
+import { type Recorded, recordsOf } from "../relay.js";
 
 const CHANGE_CIPHER_SPEC = 20;
 const HANDSHAKE = 22;

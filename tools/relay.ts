@@ -11,7 +11,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 
-import { CONNECTION_ID_BYTES } from "../est-server/engine.js";
+import { CONNECTION_ID_BYTES } from "./est-server/engine.js";
 
 const CONNECTION_ID_RECORD = 25;
 
