@@ -3,6 +3,8 @@
  * module of src/ that uses the core:
  *
  *     import "./native.js";
+ *
+ * TORPOR_ENGINE=wolfssl in the environment takes the second DTLS engine: a process has one.
  */
 
 import { existsSync, readFileSync } from "node:fs";
@@ -26,7 +28,12 @@ function load(): Binding {
   if (!existsSync(file)) {
     throw new Error("the C core is not built yet: run `npm run setup` first");
   }
-  const { binding } = JSON.parse(readFileSync(file, "utf8")) as { binding: string };
+  const parts = JSON.parse(readFileSync(file, "utf8")) as Record<string, string | undefined>;
+  const engine = process.env.TORPOR_ENGINE || "mbedtls";
+  const binding = engine === "mbedtls" ? parts.binding : parts[`${engine}Binding`];
+  if (binding === undefined) {
+    throw new Error(`the engine "${engine}" is not built: run \`npm run setup -- --engine ${engine}\` first`);
+  }
   return createRequire(import.meta.url)(binding) as Binding;
 }
 

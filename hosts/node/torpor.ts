@@ -14,6 +14,7 @@ import { parseURI } from "../../src/coap/uri.js";
 import { libraryVersion } from "../../src/dtls/engine.js";
 import type { Resume } from "../../src/dtls/socket.js";
 import type { Identity } from "../../src/enrollment/identity.js";
+import { DEFAULT_POLICY, type SchedulePolicy } from "../../src/enrollment/schedule.js";
 import { reset, statusOf } from "../../src/enrollment/status.js";
 import { type Keep, type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
 import { TorporError } from "../../src/errors.js";
@@ -85,6 +86,8 @@ the connection
   --mtu N              largest UDP payload, 256 to 2048 bytes (1232)
   --handshake-timer S  seconds until a handshake flight is sent again (9, RFC 7925)
   --patience S         seconds that the whole handshake may take (60)
+  --retry S            after a run that failed, nothing is tried for so many seconds, then twice as long (60)
+  --retry-max S        and so many at most (86400)
   --max-body BYTES     largest body to accept from the server (16384; 3072 in the simulator)
 
 output
@@ -176,6 +179,18 @@ function blockSizeOf(text: string | undefined, mtu: number): BlockSize {
   return size as BlockSize;
 }
 
+function policyOf(retry: string | undefined, most: string | undefined): SchedulePolicy | undefined {
+  const firstRetry = wholeNumberOf("retry", retry, 1, 31536000);
+  const longestRetry = wholeNumberOf("retry-max", most, 1, 31536000);
+  return firstRetry === undefined && longestRetry === undefined
+    ? undefined
+    : {
+        ...DEFAULT_POLICY,
+        ...(firstRetry !== undefined && { firstRetry }),
+        ...(longestRetry !== undefined && { longestRetry }),
+      };
+}
+
 function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments | "help" | "version" {
   let parsed: ReturnType<typeof parse>;
   try {
@@ -255,6 +270,7 @@ function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments |
       keyBits: values.p384 ? 384 : undefined,
       keyPolicy: values["same-key"] ? "same" : undefined,
       subject: values["any-subject"] ? "any" : undefined,
+      policy: policyOf(values.retry, values["retry-max"]),
       registrationAuthority: values["demand-ra"] ? "demand" : undefined,
     },
     host,
@@ -302,6 +318,8 @@ function parse(argv: readonly string[]) {
       "same-key": { type: "boolean" },
       "any-subject": { type: "boolean" },
       "demand-ra": { type: "boolean" },
+      retry: text,
+      "retry-max": text,
       "max-body": text,
       out: text,
       json: { type: "boolean" },

@@ -65,6 +65,25 @@ static void heap_free(void *pointer)
     heap.now -= bytes;
     free(block);
 }
+
+void *torpor_heap_resize(void *pointer, size_t size)
+{
+    size_t bytes = 0;
+    void *block = heap_calloc(1, size);
+
+    if (block != NULL && pointer != NULL) {
+        memcpy(&bytes, (uint8_t *) pointer - HEAP_PREFIX, sizeof(bytes));
+        memcpy(block, pointer, bytes < size ? bytes : size);
+        heap_free(pointer);
+    }
+    return block;
+}
+#else
+/* The library's allocator is the C library's, or, as on ESP-IDF, one whose blocks that takes. */
+void *torpor_heap_resize(void *pointer, size_t size)
+{
+    return realloc(pointer, size);
+}
 #endif
 
 torpor_heap torpor_heap_figures(void)

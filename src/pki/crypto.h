@@ -45,6 +45,9 @@ void torpor_heap_reset_peak(void);
 /* Sets the limit in bytes; 0 for none. */
 void torpor_heap_limit(size_t limit);
 
+/* Makes a block of mbedTLS's heap larger or smaller, as realloc does: for another library that shares it. */
+void *torpor_heap_resize(void *pointer, size_t size);
+
 /* ---- hashes and random numbers ---- */
 
 int torpor_sha256(const uint8_t *input, size_t length, uint8_t hash[32]);

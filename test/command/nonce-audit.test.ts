@@ -2,7 +2,7 @@
 
 import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
-import { NonceAudit } from "../support/nonce-audit.js";
+import { NonceAudit } from "../../tools/soak/nonce-audit.js";
 
 const CHANGE_CIPHER_SPEC = 20;
 const APPLICATION_DATA = 23;

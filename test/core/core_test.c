@@ -137,7 +137,7 @@ static size_t connect_once(torpor_dtls_server *s, int tickets, const uint8_t *se
 {
     torpor_dtls *client = new_client(tickets), *server;
     torpor_dtls_session_info info;
-    uint8_t message[64] = "hello", answer[64], digest[32], unique[2][12];
+    uint8_t message[64] = "hello", answer[64], digest[32], unique[2][TORPOR_DTLS_UNIQUE_MAX];
     size_t saved_length = 0;
 
     CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
@@ -145,7 +145,7 @@ static size_t connect_once(torpor_dtls_server *s, int tickets, const uint8_t *se
     carry(client, server, 1, 0);
     CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
     CHECK(torpor_dtls_resumed(client) == resumed);
-    CHECK(torpor_dtls_unique(client, unique[0]) == 0 && torpor_dtls_unique(server, unique[1]) == 0);
+    CHECK(torpor_dtls_unique(client, unique[0]) == 12 && torpor_dtls_unique(server, unique[1]) == 12);
     CHECK(memcmp(unique[0], unique[1], 12) == 0);
     CHECK(torpor_dtls_server_peer_digest(server, digest) == 0);
     CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
@@ -208,7 +208,7 @@ static void test_contexts(void)
 {
     torpor_dtls_server *s = new_server();
     torpor_dtls *client = new_client(0), *server;
-    uint8_t context[600], message[8] = "context", answer[8], cid[4], unique[2][12], old[2048];
+    uint8_t context[600], message[8] = "context", answer[8], cid[4], unique[2][TORPOR_DTLS_UNIQUE_MAX], old[2048];
     size_t length, asked;
     int taken;
 
@@ -219,7 +219,7 @@ static void test_contexts(void)
     CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
     carry(client, server, 1, 0);
     CHECK(torpor_dtls_has_connection_id(client) && torpor_dtls_server_connection_id(server, cid) == 0);
-    CHECK(torpor_dtls_unique(client, unique[0]) == 0);
+    CHECK(torpor_dtls_unique(client, unique[0]) == 12);
 
     for (uint64_t wake = 1; wake <= 20; wake++) {
         uint64_t before;
@@ -236,7 +236,7 @@ static void test_contexts(void)
         CHECK(torpor_dtls_restore(client, wake, TIME, context, length) == 0);
         CHECK(torpor_dtls_restore(client, wake, TIME, context, length) == TORPOR_DTLS_ERR_STATE);
         CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_pending(client) == 0);
-        CHECK(torpor_dtls_unique(client, unique[1]) == 0 && memcmp(unique[0], unique[1], 12) == 0);
+        CHECK(torpor_dtls_unique(client, unique[1]) == 12 && memcmp(unique[0], unique[1], 12) == 0);
         before = torpor_dtls_highest(server);
         CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
         taken = torpor_dtls_take(client, old, sizeof(old));

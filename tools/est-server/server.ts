@@ -39,6 +39,8 @@ export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca">> {
   tickets?: boolean;
   /** Takes part in connection IDs (RFC 9146); default true. */
   connectionIds?: boolean;
+  /** DTLS associations at most; the one that was silent longest makes room. Default 256. */
+  associations?: number;
   /** Loses, without a word, associations that were silent for so many seconds; default: never. */
   forget?: number;
   /** What crts answers, DER; default: root and issuing certificate of the CA. */
@@ -142,6 +144,7 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
     ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
     ...(options.tickets !== undefined && { tickets: options.tickets }),
     ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),
+    ...(options.associations !== undefined && { associations: options.associations }),
     ...(options.forget !== undefined && { forget: options.forget * 1000 }),
     onOpen: (peer) => {
       const client: Client = {

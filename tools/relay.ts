@@ -1,6 +1,7 @@
 /**
  * A UDP relay between the device and its server that records every datagram, so that a test can count what really went
- * over the wire, and lose, double or hold back what it likes.
+ * over the wire, and lose, double or hold back what it likes. To the server each flow comes from an address of its own
+ * (Linux has all of 127.0.0.0/8 on loopback): none is ever mistaken for an earlier one, as ports are.
  *
  *     const relay = await Relay.to(serverPort);
  *     … connect to relay.port …
@@ -10,7 +11,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 
-import { CONNECTION_ID_BYTES } from "../../tools/est-server/engine.js";
+import { CONNECTION_ID_BYTES } from "./est-server/engine.js";
 
 const CONNECTION_ID_RECORD = 25;
 
@@ -26,6 +27,8 @@ export interface Recorded {
 interface Flow {
   readonly number: number;
   readonly back: Socket;
+  /** Answers do not find the device any more. */
+  isCut: boolean;
 }
 
 /** The DTLS records of a datagram, which may hold several (RFC 6347 section 4.1). */
@@ -41,6 +44,22 @@ export function* recordsOf(datagram: Buffer): IterableIterator<Buffer> {
 
 /** Milliseconds after which a flight has come as a whole. */
 const QUIET = 50;
+
+/** Milliseconds that the socket of a flow stays open at rest: what the server still says to it is recorded. */
+const LINGER = 60_000;
+
+/** Flows of all relays so far. */
+let flows = 0;
+
+/** An address that no flow had before; of IPv6 there is only one on loopback. */
+function ownAddress(target: string): string {
+  const number = ++flows;
+  return target === "127.0.0.1"
+    ? `127.${1 + ((number >> 16) % 254)}.${(number >> 8) & 255}.${number & 255}`
+    : target.includes(":")
+      ? "::"
+      : "0.0.0.0";
+}
 
 export class Relay {
   readonly datagrams: Recorded[] = [];
@@ -60,7 +79,8 @@ export class Relay {
   readonly #front: Socket;
   /** The latest flow of each port of a device. */
   readonly #flows = new Map<number, Flow>();
-  readonly #backs: Socket[] = [];
+  #flowCount = 0;
+  readonly #backs = new Set<Socket>();
   readonly #target: { port: number; address: string };
 
   private constructor(front: Socket, target: { port: number; address: string }) {
@@ -110,7 +130,21 @@ export class Relay {
    * not mistaken for the new one's, as it would be where the system gives a port to a second process.
    */
   rest(): void {
+    for (const { back } of this.#flows.values()) {
+      setTimeout(() => this.#end(back), LINGER).unref();
+    }
     this.#flows.clear();
+  }
+
+  /**
+   * The device moves, as behind a NAT that has forgotten it: what it sends from now on comes from elsewhere, and what is
+   * still on its way to where it was does not find it.
+   */
+  move(): void {
+    for (const flow of this.#flows.values()) {
+      flow.isCut = true;
+    }
+    this.rest();
   }
 
   forget(): void {
@@ -122,6 +156,12 @@ export class Relay {
     clearTimeout(this.#quiet);
     this.#front.close();
     for (const back of this.#backs) {
+      this.#end(back);
+    }
+  }
+
+  #end(back: Socket): void {
+    if (this.#backs.delete(back)) {
       back.close();
     }
   }
@@ -130,22 +170,32 @@ export class Relay {
     const { number, back } = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
     this.#device = devicePort;
     for (const part of this.split({ direction: "out", bytes, flow: number })) {
-      this.#record("out", part, number, () => back.send(part, this.#target.port, this.#target.address));
+      this.#record("out", part, number, () => {
+        if (this.#backs.has(back)) {
+          back.send(part, this.#target.port, this.#target.address);
+        }
+      });
     }
   }
 
   #newFlow(devicePort: number): Flow {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
-    const number = this.#backs.push(back);
+    back.bind(0, ownAddress(this.#target.address));
+    this.#backs.add(back);
+    const flow: Flow = { number: ++this.#flowCount, back, isCut: false };
+    const { number } = flow;
     back.on("message", (answer, { port }) => {
       if (port !== this.#target.port) {
         return; // what was for a device that is gone, whose port the system gave to this socket
       }
       for (const part of this.split({ direction: "in", bytes: answer, flow: number })) {
-        this.#record("in", part, number, () => this.#front.send(part, devicePort, this.#target.address));
+        this.#record("in", part, number, () => {
+          if (!flow.isCut) {
+            this.#front.send(part, devicePort, this.#target.address);
+          }
+        });
       }
     });
-    const flow = { number, back };
     this.#flows.set(devicePort, flow);
     return flow;
   }
