@@ -46,6 +46,7 @@ const WOLFSSL_SUITE = "sid";
 
 /** Commands by the Debian package that has them. */
 const BUILD_TOOLS = { gcc: "gcc", cmake: "cmake", ninja: "ninja-build" };
+const CLANG_TOOLS = { clang: "clang", "llvm-profdata": "llvm", "llvm-cov": "llvm" };
 const FETCH_TOOLS = { "dpkg-source": "dpkg-dev" };
 const TEST_TOOLS = {
   openssl: "openssl",
@@ -288,7 +289,7 @@ export async function mbedtlsSource() {
  * mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. For the desktop with the
  * server role, which the development server needs; for the simulated device without.
  */
-export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
+export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false, fuzz = false } = {}) {
   const { source, version } = await mbedtlsSource();
   const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
   const inputs = [
@@ -303,8 +304,15 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
     // Its assembler for 32 bits needs the register of the frame pointer.
     ours.push("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fomit-frame-pointer");
   }
+  if (fuzz) {
+    // The library compares names of no bytes by null pointers (x509_name_cmp): undefined before C2y, and harmless.
+    ours.push("-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize=nonnull-attribute");
+    ours.push("-fno-sanitize-recover=all");
+  }
+  const cc = fuzz ? "clang" : "gcc";
   const flags = [...ours, `-I"${join(ROOT, "hosts", "desktop", "include")}"`];
-  const name = `mbedtls-${version}-${role}-${bits}-${sanitize ? "sanitized-" : ""}${hashOf(compiler(), ours.join(" "), ...inputs)}`;
+  const label = `${role}-${bits}-${sanitize ? "sanitized-" : ""}${fuzz ? "fuzz-" : ""}`;
+  const name = `mbedtls-${version}-${label}${hashOf(compiler(cc), ours.join(" "), ...inputs)}`;
   return cached(name, async (folder, work) => {
     say(`torpor: building mbedTLS ${version} for a ${bits}-bit ${role}, with the device's configuration`);
     const build = join(work, "build");
@@ -313,6 +321,7 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
       ...["-DCMAKE_BUILD_TYPE=None", "-DENABLE_PROGRAMS=OFF", "-DENABLE_TESTING=OFF", "-DGEN_FILES=OFF"],
       ...["-DCMAKE_POSITION_INDEPENDENT_CODE=ON", "-DCMAKE_INSTALL_LIBDIR=lib", `-DCMAKE_INSTALL_PREFIX=${folder}`],
       ...[`-DMBEDTLS_CONFIG_FILE=${config}`, `-DCMAKE_C_FLAGS=${flags.join(" ")}`],
+      ...(fuzz ? ["-DCMAKE_C_COMPILER=clang"] : []),
     ]);
     await step("compiling mbedTLS", "ninja", ["-C", build, "install"]);
   });
@@ -320,30 +329,54 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
 
 // ---- our own native code ----
 
-function compiler() {
-  return spawnSync("gcc", ["--version"], { encoding: "utf8" }).stdout.split("\n")[0];
+function compiler(command = "gcc") {
+  return spawnSync(command, ["--version"], { encoding: "utf8" }).stdout.split("\n")[0];
 }
 
-/** The binding `torpor.node` and the test program `core_test`: the folder that holds them. */
-export async function ensureNative({ sanitize = false, engine = "mbedtls" } = {}) {
+/** clang with libFuzzer and the sanitizers, whose libraries Debian has in a package for each version. */
+async function ensureClang() {
+  const purpose = "fuzzing and coverage of the C core";
+  await ensureTools(CLANG_TOOLS, purpose);
+  const links = () => {
+    const input = "int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p == 0 && n > 0; }\n";
+    const args = ["-fsanitize=fuzzer,address", "-x", "c", "-", "-o", "/dev/null"];
+    return spawnSync("clang", args, { input, stdio: ["pipe", "ignore", "ignore"] }).status === 0;
+  };
+  if (!links()) {
+    const major = /version (\d+)/.exec(compiler("clang"))?.[1];
+    await ensureTools({ libFuzzer: `libclang-rt-${major}-dev` }, purpose);
+    if (!links()) {
+      throw new SetupError(
+        `clang does not link with libFuzzer, needed for ${purpose}: install libclang-rt-${major}-dev`,
+      );
+    }
+  }
+}
+
+/** The binding `torpor.node` and the test programs `core_test` and `device_test`: the folder that holds them. */
+export async function ensureNative({ sanitize = false, coverage = false, engine = "mbedtls" } = {}) {
   const mbedtls = await ensureMbedtls();
   const wolfssl = engine === "wolfssl" ? await ensureWolfsslLibrary({ sanitize }) : undefined;
+  if (coverage) {
+    await ensureClang();
+  }
   const headers = join(ROOT, "node_modules", "node-api-headers", "include");
   const inputs = [
     join(ROOT, "CMakeLists.txt"),
     ...["src", "hosts", "test/core"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
-  const label = `${engine === "mbedtls" ? "" : `${engine}-`}${sanitize ? "sanitized-" : ""}`;
-  const name = `native-${label}${hashOf(mbedtls, wolfssl?.folder ?? "", ...contents(inputs))}`;
+  const label = `${engine === "mbedtls" ? "" : `${engine}-`}${sanitize ? "sanitized-" : ""}${coverage ? "coverage-" : ""}`;
+  const name = `native-${label}${hashOf(mbedtls, wolfssl?.folder ?? "", coverage ? compiler("clang") : "", ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(
-      `torpor: building the C core${wolfssl === undefined ? "" : " over wolfSSL"}${sanitize ? " with sanitizers" : " and its Node.js binding"}`,
-    );
+    const how = sanitize ? " with sanitizers" : ` and its Node.js binding${coverage ? ", with coverage" : ""}`;
+    say(`torpor: building the C core${wolfssl === undefined ? "" : " over wolfSSL"}${how}`);
     const build = join(work, "build");
     await step("configuring the C core", "cmake", [
       ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
       ...[`-DMBEDTLS_PREFIX=${mbedtls}`, `-DNODE_API_HEADERS=${sanitize ? "" : headers}`],
-      ...[`-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, ...(wolfssl?.options ?? [])],
+      ...[`-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+      ...(coverage ? ["-DCMAKE_C_COMPILER=clang"] : []),
+      ...(wolfssl?.options ?? []),
     ]);
     await step("compiling the C core", "ninja", ["-C", build]);
     for (const made of ["torpor.node", "core_test", "device_test"]) {
@@ -352,6 +385,42 @@ export async function ensureNative({ sanitize = false, engine = "mbedtls" } = {}
       }
     }
   });
+}
+
+/** The C core's fuzzers by name, one program each: test/fuzz/core/. */
+export const CORE_FUZZERS = ["handshake", "records", "saved", "crypto", "storage"];
+
+/** What clang builds: the fuzzers, or for line coverage the fuzzers, the binding and the core's tests. The folder. */
+export async function ensureFuzzers({ coverage = false } = {}) {
+  await ensureClang();
+  const mbedtls = await ensureMbedtls({ fuzz: true });
+  const inputs = [
+    join(ROOT, "CMakeLists.txt"),
+    ...["src", "hosts", "test"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
+  ];
+  const label = `fuzzers-${coverage ? "coverage-" : ""}`;
+  return cached(`${label}${hashOf(compiler("clang"), mbedtls, ...contents(inputs))}`, async (folder, work) => {
+    say(`torpor: building the fuzzers of the C core${coverage ? ", with coverage" : ""}`);
+    const build = join(work, "build");
+    await step("configuring the fuzzers", "cmake", [
+      ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_C_COMPILER=clang"],
+      ...[`-DMBEDTLS_PREFIX=${mbedtls}`, "-DTORPOR_FUZZ=ON", `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+    ]);
+    await step("compiling the fuzzers", "ninja", ["-C", build]);
+    for (const name of CORE_FUZZERS) {
+      renameSync(join(build, name), join(folder, name));
+    }
+  });
+}
+
+/** The program `measure` of the benchmarks: the folder that holds it. */
+function ensureMeasure() {
+  const source = join(ROOT, "tools", "bench", "measure.c");
+  return cached(`measure-${hashOf(compiler(), readFileSync(source))}`, (folder) =>
+    step("compiling what measures processes", "gcc", [
+      ...["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", source, "-o", join(folder, "measure")],
+    ]),
+  );
 }
 
 // ---- wolfSSL, the second engine and a peer of the tests ----
@@ -567,8 +636,9 @@ export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding` and
- * `wolfsslSimulator` the second engine, each only where it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `measure` what
+ * the benchmarks run processes by, `wolfsslBinding` and `wolfsslSimulator` the second engine, each only where it was asked
+ * for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -581,9 +651,12 @@ function announce(parts) {
 
 // ---- TypeScript ----
 
-async function ensureCompiled() {
+async function ensureCompiled(simulator) {
   const tsc = join(ROOT, "node_modules", "typescript", "bin", "tsc");
   await step("compiling TypeScript", process.execPath, [tsc, "-b"], { cwd: ROOT });
+  // A wake is to begin as on a device, whose modules are byte code: parsing them takes longer than most wakes.
+  const device = join(BUILD, "hosts", "simulator", "main.js");
+  await step("compiling the device's modules to XS byte code", simulator, [device, "--compile", "1"]);
 }
 
 // ---- all of it ----
@@ -611,7 +684,7 @@ function isReady(wanted, parts) {
 
 /**
  * @param tests also what the tests need: peers and tools, and the simulator's other builds
- * @param peers of these only the DTLS and CoAP peers, for a benchmark
+ * @param peers of these only what a benchmark needs: the DTLS and CoAP peers, and what measures processes
  * @param debug also the simulator's debug build
  * @param engine "wolfssl": also the second engine.
  */
@@ -634,7 +707,7 @@ export async function setup({
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
-    others.push("wolfssl");
+    others.push("wolfssl", "measure");
   }
   if (engine === "wolfssl") {
     others.push("wolfsslBinding", "wolfsslSimulator");
@@ -657,13 +730,14 @@ export async function setup({
   }
   if (peers) {
     parts.wolfssl = await wolfsslServer();
+    parts.measure = join(await ensureMeasure(), "measure");
   }
   if (engine === "wolfssl") {
     parts.wolfsslBinding = join(await ensureNative({ engine }), "torpor.node");
     parts.wolfsslSimulator = await simulator({ bits, engine });
   }
   announce(parts);
-  await ensureCompiled();
+  await ensureCompiled(parts.simulator);
   writeFileSync(join(BUILD, ".ready"), wanted);
 }
 

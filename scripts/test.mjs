@@ -8,6 +8,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sizes } from "./cross.mjs";
+import { fuzzAll } from "./fuzz.mjs";
 import { main, SetupError, say, step } from "./run.mjs";
 import { ensureNative, ROOT, setup } from "./setup.mjs";
 
@@ -22,6 +23,19 @@ async function core(what, native, ...before) {
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** Seconds of fuzzing in all. More is done by npm run fuzz. */
+const FUZZING = 180;
+
+/** Every fuzzer: first the inputs that are kept in test/fuzz/corpus, then new ones, of the same seed each time. */
+async function fuzz() {
+  say("torpor: fuzzing, three minutes in all");
+  const folder = mkdtempSync(join(tmpdir(), "torpor-fuzz-"));
+  if ((await fuzzAll({ inAll: FUZZING, jobs: 2, seed: 1, folder })) > 0) {
+    throw new SetupError(`fuzzing has found something: see above. The inputs are in ${join(folder, "findings")}`);
+  }
+  rmSync(folder, { recursive: true, force: true });
 }
 
 function mocha(args, env = {}) {
@@ -121,6 +135,7 @@ await main(async () => {
     await sizes();
   }
   if (args.length === 0) {
+    await fuzz();
     say("torpor: portable tests in XS, the device's engine");
     if ((await xs()) > 0) {
       throw new SetupError("tests failed in XS");

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/crc32.h"
 #include "../../src/dtls/dtls.h"
 #include "../../src/dtls/server.h"
 #include "../../src/pki/crypto.h"
@@ -216,6 +217,24 @@ FUNCTION(torpor_sha256)
         reject(c, "a SHA-256 hash has 32 bytes");
     }
     return c->failed ? NULL : result(c, torpor_sha256(in, length, out));
+}
+
+FUNCTION(torpor_differ)
+{
+    size_t length, other_length;
+    const uint8_t *one = bytes_of(c, 0, &length), *other = bytes_of(c, 1, &other_length);
+    return c->failed ? NULL : result(c, length != other_length || memcmp(one, other, length) != 0);
+}
+
+FUNCTION(torpor_crc32)
+{
+    size_t length;
+    const uint8_t *in = bytes_of(c, 0, &length);
+    uint32_t start = uint32_of(c, 1), end = uint32_of(c, 2), initial = uint32_of(c, 3);
+    if (!c->failed && (start > end || end > length)) {
+        reject(c, "a range of the bytes is needed");
+    }
+    return c->failed ? NULL : result(c, torpor_crc32(in + start, end - start, initial));
 }
 
 FUNCTION(torpor_key_generate)
@@ -850,6 +869,8 @@ static const struct {
     EXPORT(torpor_heap_limit),
     EXPORT(torpor_random),
     EXPORT(torpor_sha256),
+    EXPORT(torpor_differ),
+    EXPORT(torpor_crc32),
     EXPORT(torpor_key_generate),
     EXPORT(torpor_key_import),
     EXPORT(torpor_key_check),

@@ -19,6 +19,8 @@ export interface WakeResult {
   readonly duration: number;
   /** Milliseconds of processor time of the wake alone: without the start of the process and of the engine. */
   readonly cpu: number;
+  /** Milliseconds of processor time from the start of the process to the wake, where the host tells. */
+  readonly cpuBefore?: number | undefined;
   /** Of `run`. */
   readonly schedule?: ScheduleReport | undefined;
   /** Of `core`. */

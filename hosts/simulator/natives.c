@@ -9,6 +9,8 @@
     F(xs_torpor_crypto_version)       \
     F(xs_torpor_random)               \
     F(xs_torpor_sha256)               \
+    F(xs_torpor_differ)               \
+    F(xs_torpor_crc32)                \
     F(xs_torpor_key_generate)         \
     F(xs_torpor_key_import)           \
     F(xs_torpor_key_check)            \

@@ -84,19 +84,50 @@ static int on_send(void *context, const unsigned char *datagram, size_t length)
     return MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
+#define RECORD_HEADER 13
+#define RECORD_CONNECTION_ID 25 /* the type of records whose header has one (RFC 9146 section 4) */
+
+/*
+ * The length of the whole records that a datagram begins with. The library takes what is too short for a header for an
+ * error of its own, and ends the association: a record that it skips and a few bytes behind it would be enough, which
+ * anybody can send.
+ */
+static size_t whole_records(const torpor_dtls *d, const uint8_t *datagram, size_t length)
+{
+    size_t at = 0;
+
+    while (length - at >= RECORD_HEADER) {
+        const uint8_t *record = datagram + at;
+        size_t header = RECORD_HEADER + (record[0] == RECORD_CONNECTION_ID ? d->conf->MBEDTLS_PRIVATE(cid_len) : 0);
+        size_t content;
+        if (length - at < header) {
+            break;
+        }
+        content = (size_t) record[header - 2] << 8 | record[header - 1];
+        if (content > length - at - header) {
+            break;
+        }
+        at += header + content;
+    }
+    return at;
+}
+
 static int on_receive(void *context, unsigned char *datagram, size_t size)
 {
     torpor_dtls *d = context;
-    size_t length = d->in_length;
+    const uint8_t *in = d->in;
+    size_t length;
 
-    if (d->in == NULL) {
+    if (in == NULL) {
         return MBEDTLS_ERR_SSL_WANT_READ;
     }
-    if (length > size) {
-        length = size; /* as a socket cuts a long datagram; its records then fail to parse and are dropped */
-    }
-    memcpy(datagram, d->in, length);
     d->in = NULL;
+    /* A datagram that is too long is cut, as a socket does. */
+    length = whole_records(d, in, d->in_length < size ? d->in_length : size);
+    if (length == 0) {
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    }
+    memcpy(datagram, in, length);
     return (int) length;
 }
 
@@ -482,6 +513,33 @@ int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const ui
 #define UNIQUE_BYTES 12
 #define CONTEXT_PREFIX (UNIQUE_BYTES + 1)
 
+/*
+ * What of the library's context comes before the connection IDs, the client's and the server's:
+ *
+ *   0         8                12
+ *   | version | session length | session | randoms (64) | length | ID | length | ID | …
+ *
+ * The library checks all lengths but these against the room that it has: what is longer must not get there.
+ */
+#define CONTEXT_VERSION 8
+#define CONTEXT_RANDOMS 64
+
+static int has_room_for_ids(const uint8_t *context, size_t length, size_t own_length)
+{
+    size_t at = CONTEXT_VERSION + 4, session;
+
+    if (length < at) {
+        return 0;
+    }
+    session = (size_t) context[at - 4] << 24 | (size_t) context[at - 3] << 16 | (size_t) context[at - 2] << 8 |
+              context[at - 1];
+    if (session > length - at || length - at - session < CONTEXT_RANDOMS + 1 + own_length + 1) {
+        return 0;
+    }
+    at += session + CONTEXT_RANDOMS;
+    return context[at] == own_length && context[at + 1 + own_length] <= MBEDTLS_SSL_CID_OUT_LEN_MAX;
+}
+
 int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const uint8_t *context, size_t length)
 {
     int ret;
@@ -494,7 +552,9 @@ int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const 
         ret = start_client(d, now, unix_time, NULL);
     }
     if (ret == 0) {
-        ret = mbedtls_ssl_context_load(&d->ssl, context + CONTEXT_PREFIX, length - CONTEXT_PREFIX);
+        ret = has_room_for_ids(context + CONTEXT_PREFIX, length - CONTEXT_PREFIX, d->cid_length)
+                  ? mbedtls_ssl_context_load(&d->ssl, context + CONTEXT_PREFIX, length - CONTEXT_PREFIX)
+                  : MBEDTLS_ERR_SSL_BAD_INPUT_DATA;
         ret = ret == MBEDTLS_ERR_SSL_VERSION_MISMATCH ? TORPOR_DTLS_ERR_BUILD
               : ret == MBEDTLS_ERR_SSL_BAD_INPUT_DATA ? TORPOR_DTLS_ERR_FORMAT
                                                       : ret;

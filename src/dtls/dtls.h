@@ -144,7 +144,8 @@ int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const 
 
 /*
  * Hands in one datagram as it came. Whatever it contains, the association does not fail by it unless the handshake
- * itself is broken: records that do not authenticate are dropped silently, as DTLS demands.
+ * itself is broken: records that do not authenticate are dropped silently, as DTLS demands. Read what waits first: a
+ * datagram that comes while a message waits is lost.
  */
 int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, size_t length);
 

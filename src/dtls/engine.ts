@@ -70,6 +70,7 @@ const ADVICE: Readonly<Record<number, string>> = {
 
 /** MBEDTLS_X509_BADCERT_* and their meaning, the one that explains most first. */
 const VERIFY_FLAGS: readonly (readonly [number, string])[] = [
+  [0x40, "there is none, or only such as are signed with an algorithm that is not known"],
   [0x01, "it has expired"],
   [0x0200, "it is not yet valid; is the clock right?"],
   [0x04, "its name or address is not that of the server that was asked for"],

@@ -152,6 +152,9 @@ export function wake(host: Host, options: WakeOptions): Promise<WakeReport> {
 
 const NO_BYTES = new Uint8Array();
 
+/** What a key pair or a signature is made for first. */
+const ENROLMENTS: readonly ESTOperation[] = ["sen", "sren", "skg", "skc"];
+
 class Wake {
   readonly #host: Host;
   readonly #options: WakeOptions;
@@ -191,6 +194,9 @@ class Wake {
     await undefined; // what follows begins with the stack of a promise's turn, not the caller's
     try {
       const operations = this.begin();
+      if (ENROLMENTS.includes(operations[0]!)) {
+        await this.nextTurn(); // the first datagram is out: key and request are made while the server answers
+      }
       for (let index = 0; index < operations.length; index++) {
         const operation = operations[index]!;
         this.finish(operation, await this.send(operation), operations.length - index - 1);
@@ -207,6 +213,11 @@ class Wake {
       }
     }
     return this.report(started);
+  }
+
+  /** After what timers are set for by now: the socket, which is to begin then. */
+  private nextTurn(): Promise<void> {
+    return new Promise((resolve) => this.#host.timer.set(() => resolve(), 0));
   }
 
   private report(started: number): WakeReport {
