@@ -6,13 +6,15 @@
 
 import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { checkout } from "../hosts/node/native.js";
+import { checkout, engineName } from "../hosts/node/native.js";
 
 /** Its line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
 export function wakeProcess(args: readonly string[]): Promise<{ json: string; errors: string }> {
   const program = join(checkout(), "build", "hosts", "node", "torpor.js");
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program, ...args, "--json"], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(process.execPath, [program, ...args, "--engine", engineName(), "--json"], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     let out = "";
     let errors = "";
     child.stdout.setEncoding("utf8").on("data", (text: string) => {
