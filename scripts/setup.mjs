@@ -24,7 +24,7 @@ import {
 import { homedir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { main, SetupError, say, step } from "./run.mjs";
+import { engineOf, main, SetupError, say, step } from "./run.mjs";
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 export const CACHE =
@@ -745,9 +745,8 @@ export async function setup({
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await main(async () => {
-    const at = process.argv.indexOf("--engine");
-    const engine = at < 0 ? {} : { engine: process.argv[at + 1] ?? "" };
-    await setup({ tests: process.argv.includes("--tests"), ...engine });
+    const tests = process.argv.includes("--tests");
+    await setup({ tests, engine: tests ? "wolfssl" : engineOf() });
     say("torpor: all set up");
   });
 }

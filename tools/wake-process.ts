@@ -5,7 +5,7 @@
  */
 
 import { join } from "node:path";
-import { checkout } from "../hosts/node/native.js";
+import { checkout, engineName } from "../hosts/node/native.js";
 import { run } from "./process.js";
 
 /** The program `torpor`, compiled. */
@@ -13,7 +13,13 @@ export const torporProgram = (): string => join(checkout(), "build", "hosts", "n
 
 /** Its line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
 export async function wakeProcess(args: readonly string[]): Promise<{ json: string; errors: string }> {
-  const { status, stdout, stderr } = await run(process.execPath, [torporProgram(), ...args, "--json"]);
+  const { status, stdout, stderr } = await run(process.execPath, [
+    torporProgram(),
+    ...args,
+    "--engine",
+    engineName(),
+    "--json",
+  ]);
   if (status !== 0) {
     throw new Error(stderr.trim() || `the wake ended with status ${status}`);
   }

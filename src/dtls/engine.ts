@@ -120,6 +120,7 @@ const FAILURE_MEMORY = 4;
 const ERROR_SIZE = -0x10003;
 const ERROR_FORMAT = -0x10004;
 const ERROR_BUILD = -0x10005;
+const ERROR_SUPPORT = -0x10006;
 /** MBEDTLS_ERR_PK_TYPE_MISMATCH */
 const ERROR_KEY_MISMATCH = -0x3f00;
 /** MBEDTLS_ERR_SSL_FEATURE_UNAVAILABLE and others have no better name than their number. */
@@ -174,6 +175,11 @@ export function libraryVersion(this: unknown): string {
 /** The name and version of the library that runs DTLS, and what that lacks. */
 export function dtlsLibrary(this: unknown): string {
   return native("xs_torpor_dtls_library").call(this);
+}
+
+/** The versions of DTLS that the library has, for people. */
+export function spokenVersions(): string {
+  return dtlsLibrary().includes("without DTLS 1.3") ? "DTLS 1.2" : "DTLS 1.2 or 1.3";
 }
 
 /** A number for this build of the library: what it saves loads only where this number is the same. */
@@ -425,7 +431,7 @@ export class Engine extends EngineNatives {
     switch (this.nativeFailureKind()) {
       case FAILURE_TIMEOUT:
         return new TimeoutError(
-          `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak DTLS 1.2?`,
+          `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak ${spokenVersions()}?`,
         );
       case FAILURE_ALERT:
         return new AlertError(detail, "association");
@@ -518,6 +524,11 @@ export class Engine extends EngineNatives {
     const { sessionKind: kind, sessionLifetime: lifetime } = this;
     const data = new Uint8Array(length);
     return this.nativeContext(data) === length ? { kind, data, lifetime } : undefined;
+  }
+
+  /** Whether the engine saves and restores associations at all. */
+  get savesContexts(): boolean {
+    return this.nativeContext(noRoom()) !== ERROR_SUPPORT;
   }
 
   /** Bytes that a record adds to its message: header, connection ID, nonce, type and tag. 0 unless open. */

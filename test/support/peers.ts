@@ -202,7 +202,7 @@ export async function startGnutls(
  * The test server over wolfSSL (test/peers/wolfssl); it has connection IDs and sends back every message. Undefined where
  * npm test could not build it, which it said; in CI that ended the setup.
  */
-export async function startWolfssl(files: ServerFiles): Promise<Peer | undefined> {
+export async function startWolfssl(files: ServerFiles, ...more: readonly string[]): Promise<Peer | undefined> {
   const { wolfssl } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as {
     wolfssl?: string;
   };
@@ -210,7 +210,8 @@ export async function startWolfssl(files: ServerFiles): Promise<Peer | undefined
     return undefined;
   }
   const port = await freePorts();
-  return peerOf(start(wolfssl ?? "wolfssl_server", [String(port), files.certificate, files.key, files.clientCA]), port);
+  const args = [String(port), files.certificate, files.key, files.clientCA, ...more];
+  return peerOf(start(wolfssl ?? "wolfssl_server", args), port);
 }
 
 /** socat as a DTLS terminator (OpenSSL) in front of a plain CoAP port. */

@@ -211,6 +211,16 @@ describe("DTLS 1.3 in the engine over wolfSSL", () => {
     assert.equal(old.lengths.filter((length) => length > 0).length, 3, "hello, hello with the cookie, the rest");
   });
 
+  it("speaks 1.2 with a client that has only that, where the server has both", () => {
+    const { client, server } = connect(
+      newServer(),
+      newClient((engine) => engine.versions("DTLS 1.2", "DTLS 1.2")),
+    );
+    assert.equal(client.state, EngineState.OPEN);
+    assert.equal(client.protocol, "DTLS 1.2");
+    assert.equal(server.protocol, "DTLS 1.2");
+  });
+
   it("resumes by session id after a fallback to 1.2", () => {
     const server = newServer({ protocol: "DTLS 1.2" });
     const { session } = connect(server, newClient()).client;

@@ -19,6 +19,8 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --port PORT          UDP port for DTLS (5684)
   --host HOST          address to listen on (127.0.0.1)
   --plain PORT         also plain CoAP on this UDP port, for use behind a DTLS terminator
+  --engine NAME        what runs DTLS: mbedtls (DTLS 1.2), or wolfssl (1.2 and 1.3; GPL or commercial) (mbedtls)
+  --dtls VERSION       speaks only 1.2 or only 1.3 (all that the engine has)
   --no-session-ids     assigns no session ids: clients resume by ticket or not at all
   --no-tickets         issues no session tickets: clients resume by session id or not at all
   --no-connection-ids  ignores connection IDs: clients cannot restore an association after sleep
@@ -89,6 +91,8 @@ function parseCommandLine() {
       port: { ...text, default: "5684" },
       host: { ...text, default: "127.0.0.1" },
       plain: text,
+      engine: text,
+      dtls: text,
       "no-session-ids": flag,
       "no-tickets": flag,
       "no-connection-ids": flag,
@@ -133,7 +137,13 @@ function readOptions() {
   if (attributes === undefined) {
     throw new UsageError(`expected one of ${ATTRIBUTES.join(", ")} after --attributes, not "${values.attributes}"`);
   }
-  const { misbehave, busy, root, associations } = values;
+  const { misbehave, busy, root, associations, dtls, engine } = values;
+  if (engine !== undefined && engine !== "mbedtls" && engine !== "wolfssl") {
+    throw new UsageError(`expected mbedtls or wolfssl after --engine, not "${engine}"`);
+  }
+  if (dtls !== undefined && dtls !== "1.2" && dtls !== "1.3") {
+    throw new UsageError(`expected 1.2 or 1.3 after --dtls, not "${dtls}"`);
+  }
   if (misbehave !== undefined) {
     checkScript(misbehave);
   }
@@ -148,6 +158,7 @@ function readOptions() {
   }
   return {
     ...(misbehave !== undefined && { misbehave }),
+    ...(dtls !== undefined && { protocol: dtls === "1.2" ? ("DTLS 1.2" as const) : ("DTLS 1.3" as const) }),
     ...(busy !== undefined && { busy: Number(busy) }),
     ...(values.delay !== undefined && { delay: timeOf("delay", values.delay) * 1000 }),
     ...(values.label !== undefined && { labels: values.label }),

@@ -40,9 +40,15 @@
 
 /* ---- what the library asks its host for: memory, time, random numbers ---- */
 
+/* An allocation has failed since the running call began: the library has other words for it in places. */
+static int memory_failed;
+
 static void *on_malloc(size_t size)
 {
-    return mbedtls_calloc(1, size);
+    void *block = mbedtls_calloc(1, size);
+
+    memory_failed |= block == NULL;
+    return block;
 }
 
 static void on_free(void *pointer)
@@ -58,6 +64,7 @@ void torpor_dtls_wolfssl_enter(torpor_dtls *d, uint64_t now)
     if (now > d->now) {
         d->now = now; /* a time that steps back is one at which nothing has passed */
     }
+    memory_failed = 0;
     /* Never 0, which the library takes for a clock that fails. */
     clock_now = 1 + (d->verification.unix_time != 0 ? d->verification.unix_time * 1000 + (d->now - d->started) : d->now);
 }
@@ -105,6 +112,9 @@ const char *torpor_dtls_library(void)
 static const char SERVER_AUTH[] = "\x2B\x06\x01\x05\x05\x07\x03\x01";
 static const char CLIENT_AUTH[] = "\x2B\x06\x01\x05\x05\x07\x03\x02";
 
+/* mbedTLS adds the error of a lower layer, less than this, to that of X.509. */
+#define X509_ERROR_STEP 0x80
+
 static int verify_chain(torpor_dtls *d, torpor_dtls_credentials *credentials, const WOLFSSL_BUFFER_INFO *certificates,
                         int count, int is_server)
 {
@@ -115,6 +125,10 @@ static int verify_chain(torpor_dtls *d, torpor_dtls_credentials *credentials, co
     mbedtls_x509_crt_init(&chain);
     for (int i = 0; i < count && ret == 0; i++) {
         ret = mbedtls_x509_crt_parse_der(&chain, certificates[i].buffer, certificates[i].length);
+        /* One whose algorithm is not known may be of no use on the way: what that leaves is judged. */
+        if (ret <= MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG && ret > MBEDTLS_ERR_X509_UNKNOWN_SIG_ALG - X509_ERROR_STEP) {
+            ret = 0;
+        }
     }
     d->verification.flags = 0;
     if (ret == 0) {
@@ -726,7 +740,7 @@ static void fail_by(torpor_dtls *d, int error)
     if (d->error != 0) {
         error = d->error;
     }
-    if (is_memory(error)) {
+    if (is_memory(error) || memory_failed) {
         fail(d, TORPOR_DTLS_FAILURE_MEMORY, (uint32_t) -error);
     } else if (d->verification.flags != 0) {
         fail(d, TORPOR_DTLS_FAILURE_CERTIFICATE, d->verification.flags);

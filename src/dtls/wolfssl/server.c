@@ -198,19 +198,6 @@ static int cookie_secret(const torpor_dtls *d, uint8_t secret[DIGEST_BYTES])
     return torpor_sha256(input, COOKIE_SECRET_BYTES + d->transport_id_length, secret);
 }
 
-/* The cookie of a HelloVerifyRequest (RFC 6347 section 4.2.1). */
-static int on_cookie(WOLFSSL *ssl, unsigned char *cookie, int size, void *context)
-{
-    uint8_t secret[DIGEST_BYTES];
-
-    (void) ssl;
-    if (size <= 0 || size > DIGEST_BYTES || cookie_secret(context, secret) != 0) {
-        return COOKIE_ERROR;
-    }
-    memcpy(cookie, secret, (size_t) size);
-    return size;
-}
-
 static int make_ticket_key(torpor_dtls_server *s)
 {
     psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
@@ -243,7 +230,6 @@ static int configure(torpor_dtls_server *s)
     if (ret != 0) {
         return ret;
     }
-    wolfSSL_CTX_SetGenCookie(s->ctx, on_cookie);
     if (wolfSSL_CTX_set_timeout(s->ctx, TICKET_LIFETIME) != WOLFSSL_SUCCESS) {
         return TORPOR_DTLS_ERR_SUPPORT;
     }
@@ -270,7 +256,10 @@ static int prepare(torpor_dtls *d)
     if (ret != 0) {
         return ret;
     }
-    wolfSSL_SetCookieCtx(d->ssl, d);
+    /* That of HelloVerifyRequests (RFC 6347 section 4.2.1), then that of DTLS 1.3. */
+    if ((ret = wolfSSL_DTLS_SetCookieSecret(d->ssl, secret, sizeof(secret))) != 0) {
+        return ret;
+    }
     if ((d->server->options & TORPOR_DTLS_SERVER_ONLY_12) == 0) {
         if (wolfSSL_send_hrr_cookie(d->ssl, secret, sizeof(secret)) != WOLFSSL_SUCCESS ||
             wolfSSL_dtls13_allow_ch_frag(d->ssl, 1) != WOLFSSL_SUCCESS) {

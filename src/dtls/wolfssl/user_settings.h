@@ -105,6 +105,8 @@ int torpor_wolfssl_random(unsigned char *output, unsigned int size);
 #define WOLFSSL_PQC_HYBRIDS
 #define WOLFSSL_TLS_NO_MLKEM_STANDALONE
 #define WOLFSSL_MLKEM_SMALL
+#define WOLFSSL_MLKEM_MAKEKEY_SMALL_MEM
+#define WOLFSSL_MLKEM_ENCAPSULATE_SMALL_MEM
 #define WOLFSSL_SHA3
 #define WOLFSSL_SHAKE128
 #define WOLFSSL_SHAKE256
