@@ -159,6 +159,11 @@ const UNIFIED = 0x20;
 const MTU = 1232;
 const HANDSHAKE_TIMER = 9000;
 const PATIENCE = 60000;
+/**
+ * Datagrams of one handshake that a device sends at most: some ten times what a bad network takes. A server that answers
+ * each one so that the protocol demands the next would have a device transmit as fast as the network allows.
+ */
+const HANDSHAKE_DATAGRAMS = 200;
 /** Enough for one retransmission of a CoAP message (RFC 7252 section 4.8), and short for a server that forgot us. */
 const CONTEXT_PATIENCE = 4000;
 
@@ -211,6 +216,8 @@ export class DTLSSocket implements MessageSocket {
   readonly #keepsContexts: boolean;
   /** A datagram went out since the last one came in. */
   #waiting = false;
+  /** Datagrams of the running handshake that went out. */
+  #sent = 0;
   #unsent = false;
   /** Tickets that have come after the handshake (DTLS 1.3), as far as they were kept. */
   #tickets = 0;
@@ -380,6 +387,7 @@ export class DTLSSocket implements MessageSocket {
   }
 
   private handshake(): void {
+    this.#sent = 0;
     this.#engine = this.newEngine();
     this.start();
   }
@@ -674,6 +682,8 @@ export class DTLSSocket implements MessageSocket {
       this.onFailed(engine.failure);
     } else if (engine.state === EngineState.CLOSED) {
       this.onFailed(new DTLSError("the server closed the association"));
+    } else if (!this.#opened && this.#sent > HANDSHAKE_DATAGRAMS) {
+      this.onFailed(new DTLSError(`the DTLS handshake has taken ${this.#sent} datagrams and no end: given up`));
     } else {
       this.setTimer(engine.deadline);
     }
@@ -688,6 +698,7 @@ export class DTLSSocket implements MessageSocket {
       engine.take(this.#outgoing);
       const datagram = this.#outgoing.subarray(0, length);
       this.#waiting = true;
+      this.#sent++;
       this.send(datagram, what);
     }
   }

@@ -371,7 +371,8 @@ export class JoinedNetwork {
   }
 
   #sendTo(client: FakeUDP, datagram: Uint8Array): void {
-    for (const sent of this.rewrite(datagram)) {
+    for (const rewritten of this.rewrite(datagram)) {
+      const sent = Uint8Array.from(rewritten); // a Buffer's `slice` would be no copy
       this.#carry("in", sent, () => client.receive([sent], this));
     }
   }
