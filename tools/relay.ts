@@ -22,10 +22,13 @@ export interface Recorded {
   readonly bytes: Buffer;
   /** Number of the relay's own socket to the server, one for each port of a device: see `rest`. */
   readonly flow: number;
+  /** The flow that this one goes on with, where the device has moved: see `move`. */
+  readonly from?: number | undefined;
 }
 
 interface Flow {
   readonly number: number;
+  readonly from: number | undefined;
   readonly back: Socket;
   /** Answers do not find the device any more. */
   isCut: boolean;
@@ -79,6 +82,8 @@ export class Relay {
   readonly #front: Socket;
   /** The latest flow of each port of a device. */
   readonly #flows = new Map<number, Flow>();
+  /** By the port of a device, the flow that it had before it moved. */
+  readonly #left = new Map<number, number>();
   #flowCount = 0;
   readonly #backs = new Set<Socket>();
   readonly #target: { port: number; address: string };
@@ -134,6 +139,7 @@ export class Relay {
       setTimeout(() => this.#end(back), LINGER).unref();
     }
     this.#flows.clear();
+    this.#left.clear();
   }
 
   /**
@@ -141,10 +147,12 @@ export class Relay {
    * still on its way to where it was does not find it.
    */
   move(): void {
-    for (const flow of this.#flows.values()) {
-      flow.isCut = true;
-    }
+    const left = [...this.#flows];
     this.rest();
+    for (const [devicePort, flow] of left) {
+      flow.isCut = true;
+      this.#left.set(devicePort, flow.number);
+    }
   }
 
   forget(): void {
@@ -167,10 +175,11 @@ export class Relay {
   }
 
   #fromDevice(bytes: Buffer, devicePort: number): void {
-    const { number, back } = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
+    const flow = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
+    const { back } = flow;
     this.#device = devicePort;
-    for (const part of this.split({ direction: "out", bytes, flow: number })) {
-      this.#record("out", part, number, () => {
+    for (const part of this.split({ direction: "out", bytes, flow: flow.number, from: flow.from })) {
+      this.#record("out", part, flow, () => {
         if (this.#backs.has(back)) {
           back.send(part, this.#target.port, this.#target.address);
         }
@@ -182,14 +191,13 @@ export class Relay {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
     back.bind(0, ownAddress(this.#target.address));
     this.#backs.add(back);
-    const flow: Flow = { number: ++this.#flowCount, back, isCut: false };
-    const { number } = flow;
+    const flow: Flow = { number: ++this.#flowCount, from: this.#left.get(devicePort), back, isCut: false };
     back.on("message", (answer, { port }) => {
       if (port !== this.#target.port) {
         return; // what was for a device that is gone, whose port the system gave to this socket
       }
-      for (const part of this.split({ direction: "in", bytes: answer, flow: number })) {
-        this.#record("in", part, number, () => {
+      for (const part of this.split({ direction: "in", bytes: answer, flow: flow.number, from: flow.from })) {
+        this.#record("in", part, flow, () => {
           if (!flow.isCut) {
             this.#front.send(part, devicePort, this.#target.address);
           }
@@ -200,8 +208,8 @@ export class Relay {
     return flow;
   }
 
-  #record(direction: Direction, bytes: Buffer, flow: number, send: () => void): void {
-    const datagram = { direction, bytes, flow };
+  #record(direction: Direction, bytes: Buffer, { number, from }: Flow, send: () => void): void {
+    const datagram = { direction, bytes, flow: number, from };
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
       const late = this.late();

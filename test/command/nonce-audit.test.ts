@@ -64,6 +64,22 @@ describe("the audit of nonces", () => {
     assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000002/);
   });
 
+  // Found by an hour's soak: without a connection ID, the last flight sent again from elsewhere was taken for nobody's.
+  it("follows a device that moves in the middle of a handshake, and again before it has sent anything", () => {
+    into(1000, serverHello(7));
+    const finished = (sequence: number, text = "finished"): Buffer => sealed(22, sequence, [], text);
+    out(1000, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), finished(0));
+    const moved = (flow: number, from: number, ...records: Buffer[]): void =>
+      audit.look({ direction: "out", bytes: Buffer.concat(records), flow, from }, "one");
+    moved(2000, 1000, record(CHANGE_CIPHER_SPEC, numberOf(0, 3), [], Buffer.of(1)), finished(1));
+    moved(3000, 2000, finished(2));
+    assert.deepEqual(audit.violations, []);
+    moved(3000, 2000, finished(1, "other"));
+    assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000001/);
+    out(4000, finished(3));
+    assert.match(audit.violations.at(-1)!, /flow 4000, where no association began/);
+  });
+
   it("finds a nonce that is used twice under two numbers", () => {
     shake(1000, 1, 7);
     out(1000, sealed(25, 1, [0, 0, 0, 1], "crts"));

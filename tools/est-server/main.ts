@@ -8,7 +8,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { MISBEHAVIOURS, type Misbehaviour } from "./misbehave.js";
+import { MISBEHAVIOURS, Misconduct, SCRIPT_HELP, ScriptError } from "./misbehave.js";
 import type { EstServer, EstServerStats } from "./server.js";
 
 const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA. For development and tests, on loopback.
@@ -35,14 +35,17 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --associations N     keeps so many associations at most; the one that was silent longest makes room (256)
   --control            takes commands, one on each line of standard input, and ends with it: stats prints a line of JSON
                        with what the server holds, forget loses all associations without a word
-  --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024)
+  --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024; 256 where it
+                       does wrong with blocks)
   --help               this text
 
-  --misbehave takes one of
+  --misbehave takes one of these
 ${Object.entries(MISBEHAVIOURS)
   .map(([name, what]) => `    ${name.padEnd(18)} ${what}`)
   .join("\n")}
-`;
+
+  or a script
+${SCRIPT_HELP}`;
 
 /** An option that cannot be used. */
 class UsageError extends Error {}
@@ -66,6 +69,14 @@ function timeOf(name: string, text: string): number {
     throw new UsageError(`expected a time like 60s, 30m, 12h or 90d after --${name}, not "${text}"`);
   }
   return seconds;
+}
+
+function checkScript(script: string): void {
+  try {
+    new Misconduct(script);
+  } catch (error) {
+    throw error instanceof ScriptError ? new UsageError(error.message) : error;
+  }
 }
 
 const text = { type: "string" } as const;
@@ -93,7 +104,7 @@ function parseCommandLine() {
       attributes: { ...text, default: "key-type" },
       associations: text,
       control: flag,
-      block: { ...text, default: "1024" },
+      block: text,
       help: { ...flag, short: "h" },
     },
   }).values;
@@ -114,8 +125,8 @@ function readOptions() {
   if (!out) {
     throw new UsageError("--out DIR is needed: the CA and the factory identity are kept there");
   }
-  const blockSize = Number(values.block);
-  if (!BLOCK_SIZES.includes(blockSize)) {
+  const blockSize = values.block === undefined ? undefined : Number(values.block);
+  if (blockSize !== undefined && !BLOCK_SIZES.includes(blockSize)) {
     throw new UsageError(`expected one of ${BLOCK_SIZES.join(", ")} after --block, not "${values.block}"`);
   }
   const attributes = ATTRIBUTES.find((name) => name === values.attributes);
@@ -123,10 +134,8 @@ function readOptions() {
     throw new UsageError(`expected one of ${ATTRIBUTES.join(", ")} after --attributes, not "${values.attributes}"`);
   }
   const { misbehave, busy, root, associations } = values;
-  if (misbehave !== undefined && !(misbehave in MISBEHAVIOURS)) {
-    throw new UsageError(
-      `expected one of ${Object.keys(MISBEHAVIOURS).join(", ")} after --misbehave, not "${misbehave}"`,
-    );
+  if (misbehave !== undefined) {
+    checkScript(misbehave);
   }
   if (busy !== undefined && !/^\d{1,6}$/.test(busy)) {
     throw new UsageError(`expected a number after --busy, not "${busy}"`);
@@ -138,7 +147,7 @@ function readOptions() {
     throw new UsageError(`expected /PATH or coaps://HOST:PORT/PATH after --root, not "${root}"`);
   }
   return {
-    ...(misbehave !== undefined && { misbehave: misbehave as Misbehaviour }),
+    ...(misbehave !== undefined && { misbehave }),
     ...(busy !== undefined && { busy: Number(busy) }),
     ...(values.delay !== undefined && { delay: timeOf("delay", values.delay) * 1000 }),
     ...(values.label !== undefined && { labels: values.label }),
@@ -157,7 +166,7 @@ function readOptions() {
     lifetime: timeOf("lifetime", values.lifetime),
     ...(refuse !== undefined && { refuse }),
     attributes,
-    blockSize,
+    ...(blockSize !== undefined && { blockSize }),
   };
 }
 

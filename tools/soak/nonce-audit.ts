@@ -81,7 +81,11 @@ export class NonceAudit {
   readonly #byConnectionId = new Map<string, Association>();
 
   /** A datagram to or from a server, which may have any name. */
-  look({ direction, bytes, flow }: Recorded, server: string): void {
+  look({ direction, bytes, flow, from }: Recorded, server: string): void {
+    const left = this.#byFlow.get(`${server} ${from}`);
+    if (left !== undefined && !this.#byFlow.has(`${server} ${flow}`)) {
+      this.#byFlow.set(`${server} ${flow}`, left); // the device has moved, perhaps in the middle of a handshake
+    }
     for (const record of recordsOf(bytes)) {
       if (record.readUInt16BE(EPOCH_AT) > 0) {
         this.#protected(direction, record, flow, server);
