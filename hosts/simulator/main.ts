@@ -48,7 +48,7 @@ function done({ association, operations, body, duration, schedule, resources }: 
     native("xs_host_answer").call(undefined, body);
   }
   const spent = cpu() - cpuBefore;
-  const rest = { bytes: body.length, duration, cpu: spent, heap: figures(), schedule, resources };
+  const rest = { bytes: body.length, duration, cpu: spent, cpuBefore: cpuStart, heap: figures(), schedule, resources };
   report({ association, operations, ...rest }, 0);
 }
 
@@ -78,6 +78,7 @@ export default function main(): void {
 
 let debug = false;
 let cpuBefore = 0;
+let cpuStart = 0;
 
 function start(): void {
   try {
@@ -89,7 +90,7 @@ function start(): void {
       factory: factoryOf(options),
     });
     const store = storage.open({ path: "torpor" });
-    cpuBefore = cpu();
+    cpuBefore = cpuStart = cpu();
     wake({ UDP: MeasuredUDP, timer, clock, store, retain }, full).then(done, failed);
   } catch (error) {
     failed(error as Error);

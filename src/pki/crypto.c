@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <mbedtls/asn1write.h>
+#include <mbedtls/error.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/platform.h>
 #include <mbedtls/psa_util.h>
@@ -64,6 +65,25 @@ static void heap_free(void *pointer)
     heap.now -= bytes;
     free(block);
 }
+
+void *torpor_heap_resize(void *pointer, size_t size)
+{
+    size_t bytes = 0;
+    void *block = heap_calloc(1, size);
+
+    if (block != NULL && pointer != NULL) {
+        memcpy(&bytes, (uint8_t *) pointer - HEAP_PREFIX, sizeof(bytes));
+        memcpy(block, pointer, bytes < size ? bytes : size);
+        heap_free(pointer);
+    }
+    return block;
+}
+#else
+/* The library's allocator is the C library's, or, as on ESP-IDF, one whose blocks that takes. */
+void *torpor_heap_resize(void *pointer, size_t size)
+{
+    return realloc(pointer, size);
+}
 #endif
 
 torpor_heap torpor_heap_figures(void)
@@ -119,23 +139,6 @@ int torpor_random(uint8_t *output, size_t length)
     return psa_generate_random(output, length);
 }
 
-uint32_t torpor_crc32(const uint8_t *bytes, size_t length, uint32_t initial)
-{
-    /* By half octets: a table of octets would take 1 KB of flash for a few kilobytes a wake. */
-    static const uint32_t TABLE[16] = {
-        0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-        0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
-    };
-    uint32_t value = ~initial;
-
-    for (size_t i = 0; i < length; i++) {
-        value ^= bytes[i];
-        value = value >> 4 ^ TABLE[value & 15];
-        value = value >> 4 ^ TABLE[value & 15];
-    }
-    return ~value;
-}
-
 /* ---- keys ---- */
 
 static int is_device_id(uint32_t id)
@@ -168,6 +171,17 @@ int torpor_key_generate(uint32_t id, unsigned bits, uint32_t *key)
     return psa_generate_key(&attributes, key);
 }
 
+/* mbedTLS 3.6 makes errors of its own of what PSA says: of a store that cannot be written, too. */
+static int storage_error(int ret)
+{
+#if MBEDTLS_VERSION_MAJOR < 4
+    if (ret == MBEDTLS_ERR_PK_FILE_IO_ERROR || ret == MBEDTLS_ERR_ERROR_GENERIC_ERROR) {
+        return PSA_ERROR_STORAGE_FAILURE;
+    }
+#endif
+    return ret;
+}
+
 int torpor_key_import(uint32_t id, const uint8_t *der, size_t length, uint32_t *key)
 {
     psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
@@ -190,9 +204,13 @@ int torpor_key_import(uint32_t id, const uint8_t *der, size_t length, uint32_t *
     if (ret == 0 && psa_get_key_type(&attributes) != PSA_KEY_TYPE_ECC_KEY_PAIR(PSA_ECC_FAMILY_SECP_R1)) {
         ret = PSA_ERROR_NOT_SUPPORTED;
     }
+    if (ret == 0 && id != 0 && torpor_key_check(id) == 0) {
+        ret = PSA_ERROR_ALREADY_EXISTS;
+    }
     if (ret == 0) {
         set_device_key(&attributes, id);
         ret = mbedtls_pk_import_into_psa(&pk, &attributes, key);
+        ret = id != 0 ? storage_error(ret) : ret;
     }
     mbedtls_pk_free(&pk);
     return ret;

@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "../crc32.h"
 #include "../native.h"
 #include "crypto.h"
 

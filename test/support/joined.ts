@@ -12,6 +12,7 @@
 import { EngineState } from "../../src/dtls/engine.js";
 import { Traffic } from "../../src/dtls/socket.js";
 import type { Clock, Datagram, SocketCallbacks, TimerId, UDP, UDPConstructor } from "../../src/io.js";
+import { chance } from "../../tools/chance.js";
 import { CONNECTION_ID_BYTES, type ServerAssociation, type ServerEngine } from "../../tools/est-server/engine.js";
 import { FakeTime } from "./fake-time.js";
 
@@ -79,17 +80,6 @@ function clientRandom(datagram: Uint8Array): string | undefined {
 /** A fatal alert in the clear, as a server sends it before there are keys. */
 export function plainAlert(description: number): Uint8Array {
   return Uint8Array.of(ContentType.ALERT, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, description);
-}
-
-/** Numbers of 0 to 1 that look like chance (mulberry32). */
-export function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }
 
 /** One client as the server knows it. */

@@ -8,6 +8,7 @@
 
 import "../../hosts/node/native.js";
 import { isIP } from "node:net";
+import type { Protocol } from "../../src/dtls/engine.js";
 import { DevelopmentCA, type Identity } from "./ca.js";
 import { type CoAPPeer, type CoAPReport, CoAPServer } from "./coap-server.js";
 import { type DTLSPeer, DTLSServer } from "./dtls-server.js";
@@ -39,6 +40,10 @@ export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca" | "misbe
   tickets?: boolean;
   /** Takes part in connection IDs (RFC 9146); default true. */
   connectionIds?: boolean;
+  /** DTLS associations at most; the one that was silent longest makes room. Default 256. */
+  associations?: number;
+  /** The one version of DTLS that it speaks; default: all that the engine has. */
+  protocol?: Protocol | undefined;
   /** Loses, without a word, associations that were silent for so many seconds; default: never. */
   forget?: number;
   /** What crts answers, DER; default: root and issuing certificate of the CA. */
@@ -148,6 +153,8 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
     ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
     ...(options.tickets !== undefined && { tickets: options.tickets }),
     ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),
+    ...(options.associations !== undefined && { associations: options.associations }),
+    protocol: options.protocol,
     ...(options.forget !== undefined && { forget: options.forget * 1000 }),
     onOpen: (peer) => {
       const client: Client = {
