@@ -191,12 +191,12 @@ describe("a device and a server that does wrong", () => {
     ["handshake:ServerKeyExchange:point-off-curve", /DTLS handshake failed/],
     ["handshake:ServerHelloDone:fatal-40", /alert/],
     ["handshake:ServerHello:fragments-reversed", undefined],
-    ["block2:1:szx-7", /block size|Block/i],
+    ["block2:1:szx-7", /an SZX of 0 to 6, found 7/],
     ["block2:2:etag-other", /the same ETag/],
     ["message:option-critical", /critical option/],
     ["message:reset", /reset the exchange/],
     ["message:separate", undefined],
-    ["code:7.31", /7\.31|acknowledgement/],
+    ["code:5.31", /refused crts with 5\.31/],
   ] as const) {
     it(`in the simulator, over UDP, ${rule === undefined ? "succeeds" : "says in a sentence why it fails"} with ${script}`, async () => {
       const wrong = await startEstServer({ ca: server.ca, misbehave: script });
@@ -223,7 +223,7 @@ describe("a device and a server that does wrong", () => {
       } finally {
         await wrong.close();
       }
-      assert.equal((await device(server.port)).operations.at(-1)?.code, "2.05");
+      assert.equal((await device(server.port)).operations[0]?.code, "2.05");
     });
   }
 
