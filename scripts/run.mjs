@@ -79,3 +79,10 @@ export async function main(body) {
     process.exitCode = 1;
   }
 }
+
+/** The DTLS engine that a command line asks for, as hosts/node/native.ts reads it: for `setup`. */
+export function engineOf(argv = process.argv) {
+  const at = argv.findIndex((argument) => argument === "--engine" || argument.startsWith("--engine="));
+  const told = at < 0 ? undefined : (argv[at].split("=")[1] ?? argv[at + 1] ?? "");
+  return told ?? (process.env.TORPOR_ENGINE || "mbedtls");
+}

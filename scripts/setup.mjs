@@ -1,7 +1,8 @@
 // Sets up what is missing: npm packages, compilers, mbedTLS, the native binding, the compiled TypeScript.
 //
 //     node scripts/setup.mjs            what `npm start` and `npx torpor` need
-//     node scripts/setup.mjs --tests    also the peers and tools that `npm test` needs
+//     node scripts/setup.mjs --tests    also the peers and tools that `npm test` needs, and the second engine
+//     node scripts/setup.mjs --engine wolfssl    also the DTLS engine over wolfSSL (GPL or commercial)
 //
 // Builds are kept in a cache outside the checkout, in a folder named by the hash of everything that went into them:
 // $TORPOR_CACHE, else $XDG_CACHE_HOME/torpor, else ~/.cache/torpor.
@@ -23,7 +24,7 @@ import {
 import { homedir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { main, SetupError, say, step } from "./run.mjs";
+import { engineOf, main, SetupError, say, step } from "./run.mjs";
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 export const CACHE =
@@ -33,8 +34,12 @@ const BUILD = join(ROOT, "build");
 const MBEDTLS_SERIES = "3.6";
 /** The Debian release whose mbedTLS source package is of that series, and older ones that can fetch it from there. */
 const MBEDTLS_SUITE = "trixie";
-/** wolfSSL, a peer of the tests: the first with connection IDs in DTLS 1.2, and the suite of Debian that has it or a later one. */
+/**
+ * wolfSSL, the second engine and a peer of the tests: the first with connection IDs in DTLS 1.2 and with final ML-KEM, and the
+ * suite of Debian that has it or a later one. The engine takes WOLFSSL_ENGINE_FIRST too, and says what it lacks.
+ */
 const WOLFSSL_FIRST = "5.7.4";
+const WOLFSSL_ENGINE_FIRST = "5.7.2";
 const WOLFSSL_SUITE = "sid";
 
 // ---- what the setup needs from the system ----
@@ -301,7 +306,9 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
     ours.push("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fomit-frame-pointer");
   }
   if (fuzz) {
-    ours.push("-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize-recover=all");
+    // The library compares names of no bytes by null pointers (x509_name_cmp): undefined before C2y, and harmless.
+    ours.push("-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize=nonnull-attribute");
+    ours.push("-fno-sanitize-recover=all");
   }
   const cc = fuzz ? "clang" : "gcc";
   const flags = [...ours, `-I"${join(ROOT, "hosts", "desktop", "include")}"`];
@@ -347,9 +354,12 @@ async function ensureClang() {
   }
 }
 
-/** The binding `torpor.node` and the test programs `core_test` and `device_test`: the folder that holds them. */
-export async function ensureNative({ sanitize = false, coverage = false } = {}) {
+/**
+ * The binding `torpor.node` and, over mbedTLS, the test programs `core_test` and `device_test`: the folder that holds them.
+ */
+export async function ensureNative({ sanitize = false, coverage = false, engine = "mbedtls" } = {}) {
   const mbedtls = await ensureMbedtls();
+  const wolfssl = engine === "wolfssl" ? await ensureWolfsslLibrary({ sanitize }) : undefined;
   if (coverage) {
     await ensureClang();
   }
@@ -358,17 +368,19 @@ export async function ensureNative({ sanitize = false, coverage = false } = {}) 
     join(ROOT, "CMakeLists.txt"),
     ...["src", "hosts", "test/core"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
-  const label = `${sanitize ? "sanitized-" : ""}${coverage ? "coverage-" : ""}`;
-  const name = `native-${label}${hashOf(mbedtls, coverage ? compiler("clang") : "", ...contents(inputs))}`;
+  const label = `${engine === "mbedtls" ? "" : `${engine}-`}${sanitize ? "sanitized-" : ""}${coverage ? "coverage-" : ""}`;
+  const compilers = coverage ? compiler("clang") : "";
+  const name = `native-${label}${hashOf(mbedtls, wolfssl?.folder ?? "", compilers, ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
     const how = sanitize ? " with sanitizers" : ` and its Node.js binding${coverage ? ", with coverage" : ""}`;
-    say(`torpor: building the C core${how}`);
+    say(`torpor: building the C core${wolfssl === undefined ? "" : " over wolfSSL"}${how}`);
     const build = join(work, "build");
     await step("configuring the C core", "cmake", [
       ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
       ...[`-DMBEDTLS_PREFIX=${mbedtls}`, `-DNODE_API_HEADERS=${sanitize ? "" : headers}`],
       ...[`-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
       ...(coverage ? ["-DCMAKE_C_COMPILER=clang"] : []),
+      ...(wolfssl?.options ?? []),
     ]);
     await step("compiling the C core", "ninja", ["-C", build]);
     for (const made of ["torpor.node", "core_test", "device_test"]) {
@@ -415,7 +427,7 @@ function ensureMeasure() {
   );
 }
 
-// ---- wolfSSL, a peer of the tests ----
+// ---- wolfSSL, the second engine and a peer of the tests ----
 
 const GET_WOLFSSL = `get the sources of wolfSSL ${WOLFSSL_FIRST} or later and name their folder: WOLFSSL_DIR=/path/to/wolfssl npm test`;
 
@@ -446,13 +458,60 @@ function debianWolfssl() {
   });
 }
 
-/** The program `wolfssl_server`: the folder that holds it. wolfSSL is under the GPL; nothing else is linked with it. */
-async function ensureWolfssl() {
+async function wolfsslSource(first) {
   const source = process.env.WOLFSSL_DIR || (await debianWolfssl());
   const version = wolfsslVersionOf(source);
-  if (version === undefined || !isAtLeast(version, WOLFSSL_FIRST)) {
+  if (version === undefined || !isAtLeast(version, first)) {
     throw new SetupError(`${source} holds ${version ? `wolfSSL ${version}` : "no wolfSSL"}; ${GET_WOLFSSL}`);
   }
+  return { source, version };
+}
+
+/**
+ * wolfSSL as a static library with our configuration: the folder with libwolfssl.a, and the options of CMake for what is
+ * linked with it. Under the GPL or a commercial licence: only where it was asked for.
+ */
+export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitize = false } = {}) {
+  const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
+  const here = join(ROOT, "src", "dtls", "wolfssl");
+  const definitions = ["TORPOR_WOLFSSL_CORE"];
+  if (role === "server") {
+    definitions.push("TORPOR_SERVER");
+  }
+  if (isAtLeast(version, WOLFSSL_FIRST)) {
+    definitions.push("TORPOR_MLKEM");
+  } else {
+    say(`torpor: wolfSSL ${version} lacks final ML-KEM: no hybrid key exchange`);
+  }
+  const inputs = [
+    ...contents([join(here, "user_settings.h"), join(here, "CMakeLists.txt")]),
+    ...contents(
+      ["src", "wolfcrypt", "wolfssl"].flatMap((name) => filesBelow(join(source, name), /\.[chi]$/)),
+      source,
+    ),
+  ];
+  const defines = `-DTORPOR_WOLFSSL_DEFINITIONS=${definitions.join(";")}`;
+  const label = `${role}-${bits}-${sanitize ? "sanitized-" : ""}`;
+  const folder = await cached(
+    `wolfssl-library-${version}-${label}${hashOf(compiler(), defines, ...inputs)}`,
+    async (made, work) => {
+      say(`torpor: building wolfSSL ${version} for a ${bits}-bit ${role}`);
+      const build = join(work, "build");
+      await step("configuring wolfSSL", "cmake", [
+        ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=None", `-DWOLFSSL_SOURCE=${source}`],
+        ...[`-DBITS=${bits}`, `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, defines],
+      ]);
+      await step("compiling wolfSSL", "ninja", ["-C", build]);
+      renameSync(join(build, "libwolfssl.a"), join(made, "libwolfssl.a"));
+    },
+  );
+  const options = ["-DTORPOR_ENGINE=wolfssl", `-DWOLFSSL_PREFIX=${folder}`, `-DWOLFSSL_SOURCE=${source}`, defines];
+  return { folder, options, version };
+}
+
+/** The program `wolfssl_server`: the folder that holds it. */
+async function ensureWolfssl() {
+  const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
   const here = join(ROOT, "test", "peers", "wolfssl");
   const inputs = [
     ...contents(filesBelow(here, /\.[ch]$|^CMakeLists\.txt$/)),
@@ -536,8 +595,12 @@ async function deviceBits() {
  * The program `simulator`, with slots of 32 or 64 bits. `variant` is "" for the device as it is; "debug" has stack
  * traces with file and line; "sanitized" is built with AddressSanitizer, UndefinedBehaviorSanitizer.
  */
-export async function ensureSimulator({ bits, variant = "" }) {
+export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }) {
   const mbedtls = await ensureMbedtls({ role: "device", bits, sanitize: variant === "sanitized" });
+  const wolfssl =
+    engine === "wolfssl"
+      ? await ensureWolfsslLibrary({ role: "device", bits, sanitize: variant === "sanitized" })
+      : undefined;
   const xs = join(await ensureXsSources(), "moddable", "xs");
   const here = join(ROOT, "hosts", "simulator");
   const xsInputs = [join(here, "CMakeLists.txt"), join(here, "xsplatform.h")];
@@ -560,11 +623,15 @@ export async function ensureSimulator({ bits, variant = "" }) {
     },
   );
   const inputs = ["src", "hosts"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$|^CMakeLists\.txt$/));
-  const name = `simulator-${label}${hashOf(mbedtls, library, ...contents(inputs))}`;
+  const own = `${engine === "mbedtls" ? "" : `${engine}-`}${label}`;
+  const name = `simulator-${own}${hashOf(mbedtls, wolfssl?.folder ?? "", library, ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(`torpor: building the simulator ${called}`);
+    say(`torpor: building the simulator ${called}${wolfssl === undefined ? "" : ", over wolfSSL"}`);
     const build = join(work, "build");
-    const parts = [`-DXS_LIBRARY=${join(library, "libxs.a")}`, `-DMBEDTLS_PREFIX=${mbedtls}`];
+    const parts = [
+      ...[`-DXS_LIBRARY=${join(library, "libxs.a")}`, `-DMBEDTLS_PREFIX=${mbedtls}`],
+      ...(wolfssl?.options ?? []),
+    ];
     await step("configuring the simulator", "cmake", cmake(build, "simulator", ...parts));
     await step("compiling the simulator", "ninja", ["-C", build]);
     renameSync(join(build, "simulator"), join(folder, "simulator"));
@@ -573,8 +640,8 @@ export async function ensureSimulator({ bits, variant = "" }) {
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `measure` what
- * the benchmarks run processes by, each only where it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding` and
+ * `wolfsslSimulator` the second engine, `measure` what the benchmarks run processes by, each only where it was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -622,8 +689,17 @@ function isReady(wanted, parts) {
  * @param tests also what the tests need: peers and tools, and the simulator's other builds
  * @param peers of these only what a benchmark needs: the DTLS and CoAP peers, and what measures processes
  * @param debug also the simulator's debug build
+ * @param engine "wolfssl": also the second engine.
  */
-export async function setup({ tests = false, peers = tests, debug = false } = {}) {
+export async function setup({
+  tests = false,
+  peers = tests,
+  debug = false,
+  engine = tests ? "wolfssl" : "mbedtls",
+} = {}) {
+  if (engine !== "mbedtls" && engine !== "wolfssl") {
+    throw new SetupError(`--engine ${engine}: expected mbedtls or wolfssl`);
+  }
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) {
     throw new SetupError(`Node.js ${process.versions.node} is too old: 20 or later is needed`);
@@ -635,6 +711,9 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
     others.push("wolfssl", "measure");
+  }
+  if (engine === "wolfssl") {
+    others.push("wolfsslBinding", "wolfsslSimulator");
   }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
@@ -656,6 +735,10 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
     parts.wolfssl = await wolfsslServer();
     parts.measure = join(await ensureMeasure(), "measure");
   }
+  if (engine === "wolfssl") {
+    parts.wolfsslBinding = join(await ensureNative({ engine }), "torpor.node");
+    parts.wolfsslSimulator = await simulator({ bits, engine });
+  }
   announce(parts);
   await ensureCompiled(parts.simulator);
   writeFileSync(join(BUILD, ".ready"), wanted);
@@ -663,7 +746,8 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await main(async () => {
-    await setup({ tests: process.argv.includes("--tests") });
+    const tests = process.argv.includes("--tests");
+    await setup({ tests, engine: tests ? "wolfssl" : engineOf() });
     say("torpor: all set up");
   });
 }

@@ -4,41 +4,27 @@
  *     const { json, errors } = await wakeProcess(["crts", "--server", …]);
  */
 
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { join } from "node:path";
-import { checkout } from "../hosts/node/native.js";
+import { checkout, engineName } from "../hosts/node/native.js";
+import { run } from "./process.js";
 
-interface Output {
-  readonly out: string;
-  readonly errors: string;
-}
+/** The program `torpor`, compiled. */
+export const torporProgram = (): string => join(checkout(), "build", "hosts", "node", "torpor.js");
 
-function outputOf(child: ChildProcess): Promise<Output> {
-  return new Promise((resolve, reject) => {
-    let out = "";
-    let errors = "";
-    child.stdout!.setEncoding("utf8").on("data", (text: string) => {
-      out += text;
-    });
-    child.stderr!.setEncoding("utf8").on("data", (text: string) => {
-      errors += text;
-    });
-    child.on("error", reject);
-    child.on("close", (status) =>
-      status === 0
-        ? resolve({ out: out.trim(), errors })
-        : reject(new Error(errors.trim() || `the wake ended with status ${status}`)),
-    );
-  });
-}
-
-const program = (): string => join(checkout(), "build", "hosts", "node", "torpor.js");
-
-/** A wake's line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
+/** Its line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
 export async function wakeProcess(args: readonly string[]): Promise<{ json: string; errors: string }> {
-  const command = [program(), ...args, "--json"];
-  const { out, errors } = await outputOf(spawn(process.execPath, command, { stdio: ["ignore", "pipe", "pipe"] }));
-  return { json: out, errors };
+  const { status, stdout, stderr } = await run(process.execPath, [
+    torporProgram(),
+    ...args,
+    "--engine",
+    engineName(),
+    "--json",
+  ]);
+  if (status !== 0) {
+    throw new Error(stderr.trim() || `the wake ended with status ${status}`);
+  }
+  return { json: stdout.trim(), errors: stderr };
 }
 
 export interface TorporProcess {
@@ -50,13 +36,27 @@ export interface TorporProcess {
 
 /** Starts one that can be cut off: in a process group of its own, with its scratch files in `scratch`. */
 export function startTorpor(args: readonly string[], scratch: string): TorporProcess {
-  const child = spawn(process.execPath, [program(), ...args], {
+  const child = spawn(process.execPath, [torporProgram(), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     env: { ...process.env, TMPDIR: scratch },
     detached: true,
   });
+  const output = new Promise<string>((resolve, reject) => {
+    let out = "";
+    let errors = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      out += text;
+    });
+    child.stderr.setEncoding("utf8").on("data", (text: string) => {
+      errors += text;
+    });
+    child.on("error", reject);
+    child.on("close", (status) =>
+      status === 0 ? resolve(out.trim()) : reject(new Error(errors.trim() || `torpor ended with status ${status}`)),
+    );
+  });
   return {
-    output: outputOf(child).then(({ out }) => out),
+    output,
     cut: () => {
       try {
         process.kill(-child.pid!, "SIGKILL");

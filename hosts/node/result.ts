@@ -52,6 +52,8 @@ export interface WakeLine {
   readonly application: { readonly bytesOut: number; readonly bytesIn: number };
   readonly protocol: string | null;
   readonly cipherSuite: string | null;
+  /** Of the key exchange; null where there was none. */
+  readonly group: string | null;
   readonly ms: number;
   readonly heap: WakeResult["heap"];
   readonly code: string | null;
@@ -80,6 +82,7 @@ export function lineOf(wake: number, host: string, operation: Operation, result:
     application: { bytesOut: association.application.bytesOut, bytesIn: association.application.bytesIn },
     protocol: association.protocol ?? null,
     cipherSuite: association.cipherSuite ?? null,
+    group: association.group ?? null,
     ms: duration,
     heap,
     code: operations.at(-1)?.code ?? null,

@@ -36,8 +36,8 @@ export interface SimulatedWake {
   readonly under?: readonly string[] | undefined;
 }
 
-/** The builds of the simulator; all but the first two are the tests'. */
-export type Build = "simulator" | "debug" | "sanitized" | "plain64";
+/** The builds of the simulator; the last two are the tests'. */
+export type Build = "simulator" | "debug" | "wolfsslSimulator" | "sanitized" | "plain64";
 
 /** A wake that failed: what the device reported, and what its heap came to. */
 export class WakeError extends TorporError {

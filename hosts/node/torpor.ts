@@ -11,16 +11,17 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { type BlockSize, isBlockSize } from "../../src/coap/block.js";
 import { parseURI } from "../../src/coap/uri.js";
-import { libraryVersion } from "../../src/dtls/engine.js";
+import { dtlsLibrary, libraryVersion } from "../../src/dtls/engine.js";
 import type { Resume } from "../../src/dtls/socket.js";
 import type { Identity } from "../../src/enrollment/identity.js";
+import { DEFAULT_POLICY, type SchedulePolicy } from "../../src/enrollment/schedule.js";
 import { reset, statusOf } from "../../src/enrollment/status.js";
 import { type Keep, type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
 import { TorporError } from "../../src/errors.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
-import { checkout, dtlsHeap, openKeys } from "./native.js";
+import { checkout, dtlsHeap, engineName, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
 import { lineOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
@@ -76,8 +77,14 @@ the device
                        power-off) (retained)
 
 the connection
+  --engine NAME        what runs DTLS: mbedtls (DTLS 1.2), or wolfssl: DTLS 1.3, and 1.2 where the server has only that. wolfSSL is
+                       under the GPL or a commercial licence, and is fetched and built at its first use (mbedtls)
+  --groups A,B         groups for the key exchange, the most wanted first: secp256r1, secp384r1, and with wolfSSL
+                       X25519MLKEM768, SecP256r1MLKEM768, whose ClientHello takes two datagrams (secp256r1)
+  --psk-alone          resume in DTLS 1.3 without a key exchange: fewer bytes, no forward secrecy
   --resume WAY         context: go on with the saved association, else resume by session id, else by ticket, else a full
-                       handshake; session or ticket: resume by these only; none: a full handshake (context)
+                       handshake; session or ticket: resume by these only; none: a full handshake (context). Over wolfSSL
+                       no association is saved: it resumes by ticket
   --cid BYTES          length of the connection ID in the server's records, 0 to 8 (0)
   --context-patience S seconds that the server may take to answer a restored association (4)
   --discover           ask first where the EST resources are (core), and go there
@@ -85,6 +92,8 @@ the connection
   --mtu N              largest UDP payload, 256 to 2048 bytes (1232)
   --handshake-timer S  seconds until a handshake flight is sent again (9, RFC 7925)
   --patience S         seconds that the whole handshake may take (60)
+  --retry S            after a run that failed, nothing is tried for so many seconds, then twice as long (60)
+  --retry-max S        and so many at most (86400)
   --max-body BYTES     largest body to accept from the server (16384; 3072 in the simulator)
 
 output
@@ -176,6 +185,18 @@ function blockSizeOf(text: string | undefined, mtu: number): BlockSize {
   return size as BlockSize;
 }
 
+function policyOf(retry: string | undefined, most: string | undefined): SchedulePolicy | undefined {
+  const firstRetry = wholeNumberOf("retry", retry, 1, 31536000);
+  const longestRetry = wholeNumberOf("retry-max", most, 1, 31536000);
+  return firstRetry === undefined && longestRetry === undefined
+    ? undefined
+    : {
+        ...DEFAULT_POLICY,
+        ...(firstRetry !== undefined && { firstRetry }),
+        ...(longestRetry !== undefined && { longestRetry }),
+      };
+}
+
 function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments | "help" | "version" {
   let parsed: ReturnType<typeof parse>;
   try {
@@ -215,6 +236,9 @@ function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments |
   if (host !== "node" && host !== "simulator") {
     throw new UsageError(`--host takes node or simulator, not "${host}"`);
   }
+  if (engineName() !== "mbedtls" && engineName() !== "wolfssl") {
+    throw new UsageError(`--engine takes mbedtls or wolfssl, not "${engineName()}"`);
+  }
   const resume = values.resume;
   if (resume !== undefined && !isOneOf(RESUME, resume)) {
     throw new UsageError(`--resume takes context, session, ticket or none, not "${resume}"`);
@@ -251,10 +275,13 @@ function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments |
       patience: milliseconds(numberOf("patience", values.patience, 0.001, 3600)),
       contextPatience: milliseconds(numberOf("context-patience", values["context-patience"], 0.001, 3600)),
       connectionIdLength: wholeNumberOf("cid", values.cid, 0, 8),
+      groups: values.groups?.split(","),
+      psk: values["psk-alone"] ? "alone" : undefined,
       discovery: values.discover ? "first" : undefined,
       keyBits: values.p384 ? 384 : undefined,
       keyPolicy: values["same-key"] ? "same" : undefined,
       subject: values["any-subject"] ? "any" : undefined,
+      policy: policyOf(values.retry, values["retry-max"]),
       registrationAuthority: values["demand-ra"] ? "demand" : undefined,
     },
     host,
@@ -296,12 +323,17 @@ function parse(argv: readonly string[]) {
       patience: text,
       "context-patience": text,
       cid: text,
+      engine: text,
+      groups: text,
+      "psk-alone": { type: "boolean" },
       keep: text,
       discover: { type: "boolean" },
       p384: { type: "boolean" },
       "same-key": { type: "boolean" },
       "any-subject": { type: "boolean" },
       "demand-ra": { type: "boolean" },
+      retry: text,
+      "retry-max": text,
       "max-body": text,
       out: text,
       json: { type: "boolean" },
@@ -386,7 +418,7 @@ async function run(argv: readonly string[]): Promise<void> {
   }
   if (parsed === "version") {
     const { version } = JSON.parse(readFileSync(join(checkout(), "package.json"), "utf8")) as { version: string };
-    process.stdout.write(`torpor ${version} (${libraryVersion()})\n`);
+    process.stdout.write(`torpor ${version} (DTLS: ${dtlsLibrary()}; keys and certificates: ${libraryVersion()})\n`);
     return;
   }
   if ("local" in parsed) {
@@ -419,7 +451,7 @@ async function run(argv: readonly string[]): Promise<void> {
           heap,
           dtlsHeap,
           census,
-          build: debug ? "debug" : "simulator",
+          build: engineName() === "wolfssl" ? "wolfsslSimulator" : debug ? "debug" : "simulator",
         })
       : await runHere(
           { ...options, address, trust: anchors, factory: identityOf(certificates, factoryKey?.id) },

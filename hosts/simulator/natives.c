@@ -42,6 +42,13 @@
     F(xs_torpor_dtls_failure_kind)    \
     F(xs_torpor_dtls_failure_detail)  \
     F(xs_torpor_dtls_cipher_suite)    \
+    F(xs_torpor_dtls_library)         \
+    F(xs_torpor_dtls_version)         \
+    F(xs_torpor_dtls_group)           \
+    F(xs_torpor_dtls_tickets)         \
+    F(xs_torpor_dtls_versions)        \
+    F(xs_torpor_dtls_groups)          \
+    F(xs_torpor_dtls_resume_by_psk_alone) \
     F(xs_torpor_dtls_resumed)         \
     F(xs_torpor_dtls_time_checked)    \
     F(xs_torpor_dtls_session)         \

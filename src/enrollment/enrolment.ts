@@ -104,7 +104,7 @@ export class Enrolment implements PayloadSource {
     const plan = this.#plan;
     const unique = plan.proof === undefined ? undefined : this.#context.association.unique;
     if (plan.proof !== undefined && unique === undefined) {
-      throw new TorporError("the server wishes a proof of possession, and this connection has no tls-unique");
+      throw new TorporError("the server wishes a proof of possession, and this connection has no channel binding");
     }
     return certificateRequest(this.#key, plan.subject, requestAttributes(plan, unique));
   }

@@ -104,6 +104,9 @@ export interface WakeOptions {
   readonly patience?: number | undefined;
   readonly contextPatience?: number | undefined;
   readonly connectionIdLength?: number | undefined;
+  /** As in DTLSCredentials, as the one below. */
+  readonly groups?: readonly string[] | undefined;
+  readonly psk?: "alone" | undefined;
   /** "first" asks the server where its EST resources are before anything else, and goes there. */
   readonly discovery?: "first" | undefined;
   readonly keyPolicy?: KeyPolicy | undefined;
@@ -369,7 +372,7 @@ class Wake {
   }
 
   private credentials(identity: Identity, run: Run | undefined): DTLSCredentials {
-    const { trust, mtu, handshakeTimer, patience, contextPatience, connectionIdLength } = this.#options;
+    const { trust, mtu, handshakeTimer, patience, contextPatience, connectionIdLength, groups, psk } = this.#options;
     const trustAnchors = run === undefined ? (trust ?? this.#identities.trustAnchors) : run.anchors;
     if (trustAnchors === undefined) {
       throw new TorporError("no trust anchor: give one until the server's CA certificates have been fetched (crts)");
@@ -378,7 +381,7 @@ class Wake {
     const keep = run !== undefined || this.isTrustImplicit ? "chain" : undefined;
     return {
       ...{ trustAnchors, certificates, key, keep },
-      ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength },
+      ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength, groups, psk },
     };
   }
 

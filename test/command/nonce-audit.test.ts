@@ -2,7 +2,7 @@
 
 import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
-import { NonceAudit } from "../support/nonce-audit.js";
+import { NonceAudit } from "../../tools/soak/nonce-audit.js";
 
 const CHANGE_CIPHER_SPEC = 20;
 const APPLICATION_DATA = 23;
@@ -62,6 +62,22 @@ describe("the audit of nonces", () => {
     out(2000, request(1, 2, "crts"));
     out(3000, request(1, 2, "att"));
     assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000002/);
+  });
+
+  // Found by an hour's soak: without a connection ID, the last flight sent again from elsewhere was taken for nobody's.
+  it("follows a device that moves in the middle of a handshake, and again before it has sent anything", () => {
+    into(1000, serverHello(7));
+    const finished = (sequence: number, text = "finished"): Buffer => sealed(22, sequence, [], text);
+    out(1000, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), finished(0));
+    const moved = (flow: number, from: number, ...records: Buffer[]): void =>
+      audit.look({ direction: "out", bytes: Buffer.concat(records), flow, from }, "one");
+    moved(2000, 1000, record(CHANGE_CIPHER_SPEC, numberOf(0, 3), [], Buffer.of(1)), finished(1));
+    moved(3000, 2000, finished(2));
+    assert.deepEqual(audit.violations, []);
+    moved(3000, 2000, finished(1, "other"));
+    assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000001/);
+    out(4000, finished(3));
+    assert.match(audit.violations.at(-1)!, /flow 4000, where no association began/);
   });
 
   it("finds a nonce that is used twice under two numbers", () => {

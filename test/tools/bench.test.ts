@@ -68,7 +68,7 @@ describe("the benchmarks", function () {
         assert.equal(figures.roundTrips, { full: 3, ticket: 2, session: 2, context: 0 }[way]);
         assert.equal(figures.datagramsOut, way === "context" ? 0 : 3);
         if (rows === simulator) {
-          assert.ok(figures.xsPeak! > 0 && figures.dtlsPeak! > 0);
+          assert.ok(figures.dtlsPeak! > 0);
         }
       }
       const { bytesOut, bytesIn, datagramsIn, cpu } = find("development", "context").figures!;

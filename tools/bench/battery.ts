@@ -16,7 +16,7 @@ interface Constant {
 }
 
 const MODES = 'ESP32 Series Datasheet v3.5, section 3.7, table 6 "Power Consumption by Power Modes"';
-const RADIO = 'ESP32 Series Datasheet, "Current Consumption Depending on RF Modes"';
+const RADIO = "the same, table 15, to which table 6 refers for the radio";
 const ASSUMED = "assumed";
 
 const CONSTANTS = {

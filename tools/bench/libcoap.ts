@@ -12,7 +12,7 @@ import { readPEM } from "../../hosts/node/pem.js";
 import { planRequest, requestAttributes } from "../../src/est/request.js";
 import { certificateRequest, destroyKey, importKey } from "../../src/pki/key.js";
 import { newFolder, run } from "../../test/support/command.js";
-import { type Recorded, Relay } from "../../test/support/relay.js";
+import { type Recorded, Relay } from "../relay.js";
 import { type Benchmark, type Context, grouped, medians, milliseconds, type Report } from "./bench.js";
 import { type Cost, factoryFiles, type IdentityFiles, measured, SimulatedDevice } from "./process.js";
 import { forkServer } from "./server.js";
@@ -239,10 +239,10 @@ function report({ version, rows }: LibcoapFigures): Report {
           `${Math.round((100 * (figures.bytesOut + figures.bytesIn)) / (first(operation).bytesOut + first(operation).bytesIn))}%`,
         ]),
       },
-      "What differs: libcoap's are native programs that make one CoAP request, without any of EST: they have their key, check nothing " +
-        "in the answer and keep nothing. This one starts an engine, compiles its modules (which are in a device's ROM), makes a key " +
+      "What differs: libcoap's are native programs that make one CoAP request, without any of EST: they have their key, do not look " +
+        "at the answer and keep nothing. This one starts an engine, loads its modules (which are in a device's ROM), makes a key " +
         "for `sen`, checks what it gets and writes it to storage. libcoap offers no connection ID, and many cipher suites, curves and " +
-        "signature algorithms, which makes its ClientHello 170 bytes longer, twice; it asks for a ticket that it never uses. " +
+        "signature algorithms, which makes its ClientHello 150 to 170 bytes longer, twice; it asks for a ticket that it never uses. " +
         "A process of the simulator holds the engine and what stands for the ROM; the device's heap is what counts on a board.",
     ],
   };
