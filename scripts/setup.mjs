@@ -56,6 +56,7 @@ const TEST_TOOLS = {
   socat: "socat",
   valgrind: "valgrind",
   strace: "strace",
+  chromium: "chromium",
 };
 
 /** Whether the command is found, or the file where `command` is a whole path. */

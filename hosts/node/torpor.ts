@@ -23,7 +23,7 @@ import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
 import { checkout, dtlsHeap, engineName, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
-import { jsonOf, type WakeResult } from "./result.js";
+import { lineOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
 import { simulate, slotsNotice } from "./simulator.js";
 import { statusText } from "./status.js";
@@ -460,7 +460,8 @@ async function run(argv: readonly string[]): Promise<void> {
   if (out !== undefined) {
     writeOut(out, result.body);
   }
-  process.stdout.write(`${json ? jsonOf(number, host, options.operation, result) : textOf(number, result)}\n`);
+  const line = lineOf(number, host, options.operation, result);
+  process.stdout.write(`${json ? JSON.stringify(line) : textOf(line)}\n`);
 }
 
 /** What is printed of an operation that connects to nobody. */
