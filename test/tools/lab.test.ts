@@ -357,7 +357,9 @@ describe("the lab", function () {
     assert.match((await run(process.execPath, [SCRIPT, "--help"])).stdout, /--state DIR/);
   });
 
-  it("ends at Ctrl-C with all that it has started, in the middle of a wake, and leaves no file", async () => {
+  it("ends at Ctrl-C with all that it has started, in the middle of a wake, and leaves no file", async function () {
+    // Less than the patience of the wake: it is ended, not waited for.
+    this.timeout(45_000);
     await wake("run");
     await wake("crts");
     await lose(100);
