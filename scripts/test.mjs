@@ -49,7 +49,10 @@ function mocha(args, env = {}) {
 }
 
 /** What runs once more over the second engine: its own tests, and those that both engines must pass from the same files. */
-const SECOND_ENGINE = ["test/wolfssl/**/*.test.ts", "test/dtls/engine.test.ts"];
+const SECOND_ENGINE = [
+  "test/wolfssl/**/*.test.ts",
+  ...["engine", "hostile", "loss"].map((name) => `test/dtls/${name}.test.ts`),
+];
 
 /** Bytes and slots of stack for a test file in XS: more than a device's, for all tests of a file share one machine. */
 const XS_HEAP = "262144";
