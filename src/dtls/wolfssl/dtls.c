@@ -1257,8 +1257,7 @@ int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *lengt
 
 int torpor_dtls_drop_ticket(torpor_dtls *d)
 {
-    (void) d;
-    return TORPOR_DTLS_ERR_SUPPORT;
+    return d->state == TORPOR_DTLS_OPEN ? TORPOR_DTLS_ERR_SUPPORT : TORPOR_DTLS_ERR_STATE;
 }
 
 int torpor_dtls_has_connection_id(torpor_dtls *d)
