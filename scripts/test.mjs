@@ -123,6 +123,17 @@ await main(async () => {
     const sanitized = await ensureNative({ sanitize: true });
     await core("C core", native);
     await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", sanitized);
+    const second = await ensureNative({ engine: "wolfssl" });
+    const secondSanitized = await ensureNative({ engine: "wolfssl", sanitize: true });
+    await core("C core over wolfSSL under AddressSanitizer and UndefinedBehaviorSanitizer", secondSanitized);
+    await core(
+      "C core over wolfSSL under valgrind",
+      second,
+      "valgrind",
+      "-q",
+      "--error-exitcode=9",
+      "--leak-check=full",
+    );
     await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
     await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
   }

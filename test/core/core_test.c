@@ -729,15 +729,17 @@ static int live(const uint8_t *session, size_t length, int tickets)
     if (ok) {
         carry(client, server, 3, 0);
         ok = torpor_dtls_read(client, saved, sizeof(saved)) == sizeof(message) &&
-             torpor_dtls_session(client, saved, sizeof(saved), &saved_length, &info) == 0 &&
-             torpor_dtls_context(client, saved, sizeof(saved), &saved_length) == 0;
+             torpor_dtls_session(client, saved, sizeof(saved), &saved_length, &info) == 0;
     }
+#if !defined(TORPOR_ENGINE_WOLFSSL)
+    ok = ok && torpor_dtls_context(client, saved, sizeof(saved), &saved_length) == 0;
     torpor_dtls_free(client);
     client = NULL;
     if (ok) {
         ok = torpor_dtls_new(&client) == 0 && torpor_dtls_restore(client, 4, TIME, saved, saved_length) == 0;
         CHECK(client == NULL || ok == (torpor_dtls_state(client) == TORPOR_DTLS_OPEN));
     }
+#endif
     torpor_dtls_free(client);
     torpor_dtls_free(server);
     torpor_dtls_server_release(s);
