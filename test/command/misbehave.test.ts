@@ -223,7 +223,7 @@ describe("a device and a server that does wrong", () => {
       } finally {
         await wrong.close();
       }
-      assert.equal((await device(server.port)).code, "2.05");
+      assert.equal((await device(server.port)).operations.at(-1)?.code, "2.05");
     });
   }
 

@@ -549,7 +549,7 @@ describe("the DTLS engine", () => {
       );
       assert.equal(engine.session, undefined);
       assert.equal(engine.hasConnectionId, false);
-      assert.throws(() => engine.unique, new DTLSError("tls-unique needs an open association"));
+      assert.throws(() => engine.unique, new DTLSError("a channel binding needs an open association"));
     });
     assert.throws(
       () => keep(new Engine()).start(0, now()),

@@ -410,7 +410,10 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
   },
   Certificate: {
     none: { says: "has no certificates", change: ofBody(() => Buffer.alloc(3)) },
-    "certificate-empty": { says: "has one certificate of no bytes", change: ofBody(() => Buffer.from([0, 0, 3, 0, 0, 0])) },
+    "certificate-empty": {
+      says: "has one certificate of no bytes",
+      change: ofBody(() => Buffer.from([0, 0, 3, 0, 0, 0])),
+    },
     "list-beyond": { says: "has a list that ends beyond the message", change: at(0, 0xff, 0xff, 0xff) },
     "certificate-beyond": { says: "has a certificate that ends beyond the list", change: at(3, 0xff, 0xff, 0xff) },
     "not-der": {
