@@ -12,7 +12,6 @@ import { chance } from "../../tools/chance.js";
 import { ServerEngine } from "../../tools/est-server/engine.js";
 import { TestCA, type TestIdentity } from "../support/certificates.js";
 import { ENGINE } from "../support/engine.js";
-import {} from "../support/joined.js";
 
 const SEEDS = Number(process.env.TORPOR_SEEDS ?? 300);
 const PATIENCE = 20_000;
