@@ -17,7 +17,7 @@ import { statusLines } from "../../hosts/node/status.js";
 import { textOf } from "../../hosts/node/text.js";
 import type { Status } from "../../src/enrollment/status.js";
 import { type EstServer, startEstServer } from "../est-server/server.js";
-import { type Recorded, Relay } from "../relay.js";
+import { type Recorded, Relay, recordsOf } from "../relay.js";
 import { MOVED } from "../timeline.js";
 import { startTorpor, type TorporProcess } from "../wake-process.js";
 import type { Action, Armed, DatagramView, LabView, Resume, SlotView, WakeView } from "./page/view.js";
@@ -34,8 +34,14 @@ const TTL = 86400;
 /** Shorter than a device has them: whoever looks at the page waits. */
 const TIMERS = ["--handshake-timer", "1", "--context-patience", "1"];
 
-const HANDSHAKE = [20, 22];
+/** Content types of records (RFC 6347, RFC 9146). */
+const CHANGE_CIPHER_SPEC = 20;
 const ALERT = 21;
+const HANDSHAKE = [CHANGE_CIPHER_SPEC, 22];
+/** Where the epoch of a record stands; from 1 on it is protected. */
+const EPOCH = 3;
+/** With one of these the device's part of a handshake is over. */
+const PROTECTING = [CHANGE_CIPHER_SPEC, 23, 25];
 
 export interface LabOptions {
   /** A folder for what is of no use after the end. */
@@ -73,6 +79,8 @@ export class Lab {
   #outcome: LabView["outcome"] = { text: "The device lies as the factory left it. Wake it.", isError: false };
   /** When the first datagram of this wake was there. */
   #first: number | undefined;
+  /** Whether the device has sent records that are protected, in this wake. */
+  #isProtected = false;
   /** Bytes of the latest full handshake. */
   #full: number | undefined;
 
@@ -224,6 +232,7 @@ export class Lab {
     this.#wakes.splice(0, this.#wakes.length - WAKES_MAX);
     this.#device = "awake";
     this.#first = undefined;
+    this.#isProtected = false;
     // What the server still has for the wake before is not for this one; and the device comes from a new port anyway.
     this.#relay.rest();
     this.#relay.forget();
@@ -306,9 +315,14 @@ export class Lab {
     if (wake.datagrams.length < DATAGRAMS_MAX) {
       wake.datagrams.push({ at: now - this.#first, direction, bytes: bytes.length, kind, isLost: isLost || isCut });
     }
-    // A handshake is bound to its port; what comes after it is not, where there is a connection ID.
-    if (direction === "in" && !isLost && type !== 22 && this.#armed.delete("move")) {
-      this.#relay.rest();
+    const records = [...recordsOf(bytes)];
+    if (direction === "out" && !isLost) {
+      this.#isProtected ||= records.some(([type]) => PROTECTING.includes(type!));
+    } else if (this.#isProtected && !isLost && records.some((record) => record.readUInt16BE(EPOCH) > 0)) {
+      // A handshake is bound to its port; what comes after it is not, where there is a connection ID.
+      if (this.#armed.delete("move")) {
+        queueMicrotask(() => this.#relay.move());
+      }
     }
     if (isCut) {
       this.#cut();
