@@ -3,7 +3,7 @@ import { main, SetupError } from "./run.mjs";
 import { setup } from "./setup.mjs";
 
 await main(async () => {
-  await setup({ peers: true });
+  await setup({ peers: true, engine: "wolfssl" });
   const bench = await import("../build/tools/bench/main.js");
   try {
     return await bench.main(process.argv.slice(2));

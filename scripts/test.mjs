@@ -49,7 +49,10 @@ function mocha(args, env = {}) {
 }
 
 /** What runs once more over the second engine: its own tests, and those that both engines must pass from the same files. */
-const SECOND_ENGINE = ["test/wolfssl/**/*.test.ts", "test/dtls/engine.test.ts"];
+const SECOND_ENGINE = [
+  "test/wolfssl/**/*.test.ts",
+  ...["engine", "hostile", "loss"].map((name) => `test/dtls/${name}.test.ts`),
+];
 
 /** Bytes and slots of stack for a test file in XS: more than a device's, for all tests of a file share one machine. */
 const XS_HEAP = "262144";
@@ -120,6 +123,17 @@ await main(async () => {
     const sanitized = await ensureNative({ sanitize: true });
     await core("C core", native);
     await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", sanitized);
+    const second = await ensureNative({ engine: "wolfssl" });
+    const secondSanitized = await ensureNative({ engine: "wolfssl", sanitize: true });
+    await core("C core over wolfSSL under AddressSanitizer and UndefinedBehaviorSanitizer", secondSanitized);
+    await core(
+      "C core over wolfSSL under valgrind",
+      second,
+      "valgrind",
+      "-q",
+      "--error-exitcode=9",
+      "--leak-check=full",
+    );
     await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
     await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
   }

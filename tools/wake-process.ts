@@ -4,27 +4,26 @@
  *     const { json, errors } = await wakeProcess(["crts", "--server", …]);
  */
 
-import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { checkout, engineName } from "../hosts/node/native.js";
-import { run } from "./process.js";
+import { type Finished, run, start } from "./process.js";
 
 /** The program `torpor`, compiled. */
 export const torporProgram = (): string => join(checkout(), "build", "hosts", "node", "torpor.js");
 
-/** Its line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
-export async function wakeProcess(args: readonly string[]): Promise<{ json: string; errors: string }> {
-  const { status, stdout, stderr } = await run(process.execPath, [
-    torporProgram(),
-    ...args,
-    "--engine",
-    engineName(),
-    "--json",
-  ]);
+/** What a process printed. Rejects where it failed, with what it said on standard error. */
+async function outputOf(finished: Promise<Finished>): Promise<{ json: string; errors: string }> {
+  const { status, stdout, stderr } = await finished;
   if (status !== 0) {
     throw new Error(stderr.trim() || `the wake ended with status ${status}`);
   }
   return { json: stdout.trim(), errors: stderr };
+}
+
+/** A wake's line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
+export function wakeProcess(args: readonly string[]): Promise<{ json: string; errors: string }> {
+  const command = [torporProgram(), ...args, "--engine", engineName(), "--json"];
+  return outputOf(run(process.execPath, command));
 }
 
 export interface TorporProcess {
@@ -34,35 +33,8 @@ export interface TorporProcess {
   cut(): void;
 }
 
-/** Starts one that can be cut off: in a process group of its own, with its scratch files in `scratch`. */
+/** Starts one that can be cut off, with its scratch files in `scratch`. */
 export function startTorpor(args: readonly string[], scratch: string): TorporProcess {
-  const child = spawn(process.execPath, [torporProgram(), ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, TMPDIR: scratch },
-    detached: true,
-  });
-  const output = new Promise<string>((resolve, reject) => {
-    let out = "";
-    let errors = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      out += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      errors += text;
-    });
-    child.on("error", reject);
-    child.on("close", (status) =>
-      status === 0 ? resolve(out.trim()) : reject(new Error(errors.trim() || `torpor ended with status ${status}`)),
-    );
-  });
-  return {
-    output,
-    cut: () => {
-      try {
-        process.kill(-child.pid!, "SIGKILL");
-      } catch {
-        // It has come to its end.
-      }
-    },
-  };
+  const { finished, cut } = start(process.execPath, [torporProgram(), ...args], { env: { TMPDIR: scratch } });
+  return { output: outputOf(finished).then(({ json }) => json), cut };
 }

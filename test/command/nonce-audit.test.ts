@@ -134,4 +134,27 @@ describe("the audit of nonces", () => {
     into(1000, answer(1, "a"));
     assert.equal(audit.violations.length, 1);
   });
+
+  it("forgets the associations that were silent longest, and finds a record of one that it has forgotten", () => {
+    const id = (flow: number) => [0, 0, flow >> 8, flow & 255];
+    const begin = (flow: number): void => {
+      into(flow, serverHello(flow & 255));
+      out(flow, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), sealed(25, 0, id(flow), `${flow}`));
+    };
+    begin(1);
+    begin(2);
+    for (let flow = 3; flow < 6000; flow++) {
+      begin(flow);
+      out(2, sealed(25, flow, id(2), "att"));
+    }
+    assert.deepEqual(audit.violations, []);
+    out(2, sealed(25, 3, id(2), "crts"));
+    assert.match(audit.violations.join(), /association 2, out: two different records with the nonce 0001000000000003/);
+    audit.violations.length = 0;
+    into(1, answer(1, "a"));
+    assert.match(audit.violations.join(), /flow 1, where no association began/);
+    audit.violations.length = 0;
+    out(1, sealed(25, 1, id(1), "crts"));
+    assert.equal(audit.violations.length, 1);
+  });
 });

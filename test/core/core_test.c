@@ -139,14 +139,17 @@ static size_t connect_once(torpor_dtls_server *s, int tickets, const uint8_t *se
     torpor_dtls_session_info info;
     uint8_t message[64] = "hello", answer[64], digest[32], unique[2][TORPOR_DTLS_UNIQUE_MAX];
     size_t saved_length = 0;
+    int is_13, binding;
 
     CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
     CHECK(torpor_dtls_start(client, 0, TIME, session, length) == 0);
     carry(client, server, 1, 0);
     CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
     CHECK(torpor_dtls_resumed(client) == resumed);
-    CHECK(torpor_dtls_unique(client, unique[0]) == 12 && torpor_dtls_unique(server, unique[1]) == 12);
-    CHECK(memcmp(unique[0], unique[1], 12) == 0);
+    is_13 = torpor_dtls_version(client) == 13;
+    binding = is_13 ? 32 : 12; /* tls-exporter, tls-unique */
+    CHECK(torpor_dtls_unique(client, unique[0]) == binding && torpor_dtls_unique(server, unique[1]) == binding);
+    CHECK(memcmp(unique[0], unique[1], (size_t) binding) == 0);
     CHECK(torpor_dtls_server_peer_digest(server, digest) == 0);
     CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
     CHECK(torpor_dtls_write(client, message, sizeof(message)) == TORPOR_DTLS_ERR_PENDING);
@@ -154,7 +157,7 @@ static size_t connect_once(torpor_dtls_server *s, int tickets, const uint8_t *se
     CHECK(torpor_dtls_read(server, answer, 10) == 64);
     CHECK(memcmp(answer, message, 10) == 0);
     CHECK(torpor_dtls_session(client, NULL, 0, &saved_length, &info) == 0);
-    CHECK(info.kind == (tickets ? TORPOR_DTLS_SESSION_TICKET : TORPOR_DTLS_SESSION_ID));
+    CHECK(info.kind == (tickets || is_13 ? TORPOR_DTLS_SESSION_TICKET : TORPOR_DTLS_SESSION_ID));
     if (saved != NULL) {
         size_t needed = saved_length;
         CHECK(needed <= size);
@@ -564,6 +567,7 @@ static void test_server_with_an_unknown_signature(void)
     int length, changed = 0;
 
     CHECK(torpor_dtls_keep_chain(client) == 0);
+    CHECK(torpor_dtls_versions(client, 12, 12) == 0); /* whose certificates are in the clear */
     CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
     CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
     while (torpor_dtls_state(client) == TORPOR_DTLS_HANDSHAKE) {
@@ -726,15 +730,17 @@ static int live(const uint8_t *session, size_t length, int tickets)
     if (ok) {
         carry(client, server, 3, 0);
         ok = torpor_dtls_read(client, saved, sizeof(saved)) == sizeof(message) &&
-             torpor_dtls_session(client, saved, sizeof(saved), &saved_length, &info) == 0 &&
-             torpor_dtls_context(client, saved, sizeof(saved), &saved_length) == 0;
+             torpor_dtls_session(client, saved, sizeof(saved), &saved_length, &info) == 0;
     }
+#if !defined(TORPOR_ENGINE_WOLFSSL)
+    ok = ok && torpor_dtls_context(client, saved, sizeof(saved), &saved_length) == 0;
     torpor_dtls_free(client);
     client = NULL;
     if (ok) {
         ok = torpor_dtls_new(&client) == 0 && torpor_dtls_restore(client, 4, TIME, saved, saved_length) == 0;
         CHECK(client == NULL || ok == (torpor_dtls_state(client) == TORPOR_DTLS_OPEN));
     }
+#endif
     torpor_dtls_free(client);
     torpor_dtls_free(server);
     torpor_dtls_server_release(s);
@@ -829,10 +835,12 @@ int main(int argc, char **argv)
 
     test_connections();
     test_damaged_sessions();
+#if !defined(TORPOR_ENGINE_WOLFSSL) /* which saves no contexts */
     test_contexts();
     test_damaged_contexts();
-    test_bytes_behind_a_skipped_record();
     test_contexts_with_long_connection_ids();
+#endif
+    test_bytes_behind_a_skipped_record();
     test_sealing();
     test_hostile_datagrams();
     test_certificates();
@@ -842,7 +850,9 @@ int main(int argc, char **argv)
     test_server_with_an_unknown_signature();
     test_refused_calls();
     test_refused_crypto();
+#if !defined(TORPOR_ENGINE_WOLFSSL) /* there the host finds a new ClientHello, and makes another association */
     test_client_that_begins_anew();
+#endif
     test_memory_that_runs_out();
     test_heap_limit();
 

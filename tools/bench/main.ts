@@ -12,6 +12,7 @@ import { slotsNotice } from "../../hosts/node/simulator.js";
 import { battery } from "./battery.js";
 import { type Benchmark, type Context, markdown, type Report } from "./bench.js";
 import { blocks } from "./blocks.js";
+import { engines } from "./engines.js";
 import { comparison } from "./libcoap.js";
 import { loss } from "./loss.js";
 import { machine, machineText } from "./machine.js";
@@ -30,6 +31,7 @@ const BENCHMARKS = [
   blocks,
   loss,
   memory,
+  engines,
   size,
   battery,
 ] as readonly Benchmark<unknown>[];

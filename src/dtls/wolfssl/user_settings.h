@@ -19,6 +19,7 @@
 #define NO_ERROR_STRINGS
 #define NO_MAIN_DRIVER
 #define WOLFSSL_SMALL_STACK
+#define WOLFSSL_USE_ALIGN
 #define WOLFSSL_IGNORE_FILE_WARN
 /* The core's clock, which is that of the call: LowResTimer and TimeNowInMilliseconds. */
 #define USER_TICKS
