@@ -20,13 +20,11 @@ const HELP = `npm run coverage: the lines of src/ that the tests go through, C a
   --tests GLOB   these test files in place of all that run in Node.js alone
 
 Not measured: engine.c and key.c, the glue of the core in XS, which runs in the simulator only (npm run fuzz -- --only
-natives); device.c and what else is below hosts/.
+natives); what is below hosts/; and what the tests go through in other processes, as those of the command line do.
 `;
 
-/** Those that go through src/ in this process, or in programs of the command line; not the simulator's, nor the SDK's. */
-const TESTS = ["unit", "property", "dtls", "enrollment", "command", "tools", "peers"].map(
-  (name) => `test/${name}/**/*.test.ts`,
-);
+/** Those that go through src/ in mocha's own process: not those that start the command line, or the simulator. */
+const TESTS = ["unit", "property", "dtls", "enrollment", "tools", "peers"].map((name) => `test/${name}/**/*.test.ts`);
 TESTS.push("test/rfc9148.test.ts");
 
 /** The glue of the core in XS, which no program here is built with. */

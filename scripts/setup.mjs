@@ -56,6 +56,7 @@ const TEST_TOOLS = {
   socat: "socat",
   valgrind: "valgrind",
   strace: "strace",
+  chromium: "chromium",
 };
 
 /** Whether the command is found, or the file where `command` is a whole path. */
@@ -353,7 +354,9 @@ async function ensureClang() {
   }
 }
 
-/** The binding `torpor.node` and the test programs `core_test` and `device_test`: the folder that holds them. */
+/**
+ * The binding `torpor.node` and, over mbedTLS, the test programs `core_test` and `device_test`: the folder that holds them.
+ */
 export async function ensureNative({ sanitize = false, coverage = false, engine = "mbedtls" } = {}) {
   const mbedtls = await ensureMbedtls();
   const wolfssl = engine === "wolfssl" ? await ensureWolfsslLibrary({ sanitize }) : undefined;
@@ -366,7 +369,8 @@ export async function ensureNative({ sanitize = false, coverage = false, engine 
     ...["src", "hosts", "test/core"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
   const label = `${engine === "mbedtls" ? "" : `${engine}-`}${sanitize ? "sanitized-" : ""}${coverage ? "coverage-" : ""}`;
-  const name = `native-${label}${hashOf(mbedtls, wolfssl?.folder ?? "", coverage ? compiler("clang") : "", ...contents(inputs))}`;
+  const compilers = coverage ? compiler("clang") : "";
+  const name = `native-${label}${hashOf(mbedtls, wolfssl?.folder ?? "", compilers, ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
     const how = sanitize ? " with sanitizers" : ` and its Node.js binding${coverage ? ", with coverage" : ""}`;
     say(`torpor: building the C core${wolfssl === undefined ? "" : " over wolfSSL"}${how}`);
@@ -636,9 +640,8 @@ export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `measure` what
- * the benchmarks run processes by, `wolfsslBinding` and `wolfsslSimulator` the second engine, each only where it was asked
- * for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding` and
+ * `wolfsslSimulator` the second engine, `measure` what the benchmarks run processes by, each only where it was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");

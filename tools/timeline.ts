@@ -79,6 +79,9 @@ function plan(wakes: number): Step[] {
 
 const WAYS = { full: "full handshake", session: "session id", ticket: "ticket", context: "context" } as const;
 
+/** What is said where the device came from another UDP port than before. */
+export const MOVED = "from another UDP port: the server followed the connection ID";
+
 function describe(line: WakeLine, title: string, reference: WakeLine, hasMoved: boolean): string {
   const { handshake, application } = line;
   const bytes = handshake.bytesOut + handshake.bytesIn;
@@ -95,7 +98,7 @@ function describe(line: WakeLine, title: string, reference: WakeLine, hasMoved: 
     `        application ${application.bytesOut} B out, ${application.bytesIn} B in, ${line.overhead} B of it around each ` +
       `message to the server; ${line.ms} ms; ` +
       `heap peak: ${line.heap.xsPeak > 0 ? `XS ${line.heap.xsPeak} B, ` : ""}DTLS ${line.heap.dtlsPeak} B`,
-    ...(hasMoved ? ["        from another UDP port: the server followed the connection ID"] : []),
+    ...(hasMoved ? [`        ${MOVED}`] : []),
     ...line.notes.map((note) => `        note: ${note}`),
     "        sleeps",
   ].join("\n");

@@ -1,33 +1,40 @@
 /**
- * One wake of a device as a process of its own, for the timeline and the benchmarks.
+ * The command line as a process of its own, for the timeline, the lab and the benchmarks.
  *
  *     const { json, errors } = await wakeProcess(["crts", "--server", …]);
  */
 
-import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { checkout, engineName } from "../hosts/node/native.js";
+import { type Finished, run, start } from "./process.js";
 
-/** Its line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
+/** The program `torpor`, compiled. */
+export const torporProgram = (): string => join(checkout(), "build", "hosts", "node", "torpor.js");
+
+/** What a process printed. Rejects where it failed, with what it said on standard error. */
+async function outputOf(finished: Promise<Finished>): Promise<{ json: string; errors: string }> {
+  const { status, stdout, stderr } = await finished;
+  if (status !== 0) {
+    throw new Error(stderr.trim() || `the wake ended with status ${status}`);
+  }
+  return { json: stdout.trim(), errors: stderr };
+}
+
+/** A wake's line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
 export function wakeProcess(args: readonly string[]): Promise<{ json: string; errors: string }> {
-  const program = join(checkout(), "build", "hosts", "node", "torpor.js");
-  return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [program, ...args, "--engine", engineName(), "--json"], {
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let out = "";
-    let errors = "";
-    child.stdout.setEncoding("utf8").on("data", (text: string) => {
-      out += text;
-    });
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      errors += text;
-    });
-    child.on("error", reject);
-    child.on("close", (status) =>
-      status === 0
-        ? resolve({ json: out.trim(), errors })
-        : reject(new Error(errors.trim() || `the wake ended with status ${status}`)),
-    );
-  });
+  const command = [torporProgram(), ...args, "--engine", engineName(), "--json"];
+  return outputOf(run(process.execPath, command));
+}
+
+export interface TorporProcess {
+  /** What it printed. Rejects where it failed, with what it said. */
+  readonly output: Promise<string>;
+  /** Kills it, and the simulator that it runs, where they are: SIGKILL. */
+  cut(): void;
+}
+
+/** Starts one that can be cut off, with its scratch files in `scratch`. */
+export function startTorpor(args: readonly string[], scratch: string): TorporProcess {
+  const { finished, cut } = start(process.execPath, [torporProgram(), ...args], { env: { TMPDIR: scratch } });
+  return { output: outputOf(finished).then(({ json }) => json), cut };
 }

@@ -70,10 +70,10 @@ export interface WakeLine {
   readonly resources?: readonly ESTResource[] | undefined;
 }
 
-export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
+export function lineOf(wake: number, host: string, operation: Operation, result: WakeResult): WakeLine {
   const { association, operations, duration, cpu, bytes, heap } = result;
   const { bytesOut, bytesIn, datagramsOut, datagramsIn } = association.handshake;
-  const line: WakeLine = {
+  return {
     wake,
     host,
     operation,
@@ -95,5 +95,8 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     schedule: result.schedule,
     resources: result.resources,
   };
-  return JSON.stringify(line);
+}
+
+export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
+  return JSON.stringify(lineOf(wake, host, operation, result));
 }

@@ -71,6 +71,11 @@ export function slotsNotice(): string | undefined {
     : "torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's";
 }
 
+/** Bytes of memory that the device has unless told otherwise: as much for XS as for mbedTLS. */
+export function deviceHeap(): number {
+  return (32768 * parts().bits) / 32;
+}
+
 /** The file of a build. @throws TorporError where it was not made. */
 export function program(build: Build): string {
   const found = parts()[build];

@@ -14,6 +14,7 @@ import { parseURI } from "../../src/coap/uri.js";
 import { dtlsLibrary, libraryVersion } from "../../src/dtls/engine.js";
 import type { Resume } from "../../src/dtls/socket.js";
 import type { Identity } from "../../src/enrollment/identity.js";
+import { DEFAULT_POLICY, type SchedulePolicy } from "../../src/enrollment/schedule.js";
 import { reset, statusOf } from "../../src/enrollment/status.js";
 import { type Keep, type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
 import { TorporError } from "../../src/errors.js";
@@ -22,7 +23,7 @@ import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
 import { checkout, dtlsHeap, engineName, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
-import { jsonOf, type WakeResult } from "./result.js";
+import { lineOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
 import { simulate, slotsNotice } from "./simulator.js";
 import { statusText } from "./status.js";
@@ -91,6 +92,8 @@ the connection
   --mtu N              largest UDP payload, 256 to 2048 bytes (1232)
   --handshake-timer S  seconds until a handshake flight is sent again (9, RFC 7925)
   --patience S         seconds that the whole handshake may take (60)
+  --retry S            after a run that failed, nothing is tried for so many seconds, then twice as long (60)
+  --retry-max S        and so many at most (86400)
   --max-body BYTES     largest body to accept from the server (16384; 3072 in the simulator)
 
 output
@@ -182,6 +185,18 @@ function blockSizeOf(text: string | undefined, mtu: number): BlockSize {
   return size as BlockSize;
 }
 
+function policyOf(retry: string | undefined, most: string | undefined): SchedulePolicy | undefined {
+  const firstRetry = wholeNumberOf("retry", retry, 1, 31536000);
+  const longestRetry = wholeNumberOf("retry-max", most, 1, 31536000);
+  return firstRetry === undefined && longestRetry === undefined
+    ? undefined
+    : {
+        ...DEFAULT_POLICY,
+        ...(firstRetry !== undefined && { firstRetry }),
+        ...(longestRetry !== undefined && { longestRetry }),
+      };
+}
+
 function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments | "help" | "version" {
   let parsed: ReturnType<typeof parse>;
   try {
@@ -266,6 +281,7 @@ function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments |
       keyBits: values.p384 ? 384 : undefined,
       keyPolicy: values["same-key"] ? "same" : undefined,
       subject: values["any-subject"] ? "any" : undefined,
+      policy: policyOf(values.retry, values["retry-max"]),
       registrationAuthority: values["demand-ra"] ? "demand" : undefined,
     },
     host,
@@ -316,6 +332,8 @@ function parse(argv: readonly string[]) {
       "same-key": { type: "boolean" },
       "any-subject": { type: "boolean" },
       "demand-ra": { type: "boolean" },
+      retry: text,
+      "retry-max": text,
       "max-body": text,
       out: text,
       json: { type: "boolean" },
@@ -442,7 +460,8 @@ async function run(argv: readonly string[]): Promise<void> {
   if (out !== undefined) {
     writeOut(out, result.body);
   }
-  process.stdout.write(`${json ? jsonOf(number, host, options.operation, result) : textOf(number, result)}\n`);
+  const line = lineOf(number, host, options.operation, result);
+  process.stdout.write(`${json ? JSON.stringify(line) : textOf(line)}\n`);
 }
 
 /** What is printed of an operation that connects to nobody. */

@@ -159,6 +159,11 @@ const UNIFIED = 0x20;
 const MTU = 1232;
 const HANDSHAKE_TIMER = 9000;
 const PATIENCE = 60000;
+/**
+ * Datagrams of one handshake that a device sends at most: some ten times what a bad network takes. A server that answers
+ * each one so that the protocol demands the next would have a device transmit as fast as the network allows.
+ */
+const HANDSHAKE_DATAGRAMS = 200;
 /** Enough for one retransmission of a CoAP message (RFC 7252 section 4.8), and short for a server that forgot us. */
 const CONTEXT_PATIENCE = 4000;
 
@@ -193,6 +198,7 @@ export class DTLSSocket implements MessageSocket {
   #attempt: Resumable | undefined;
   /** The state of the layer above that came with a restored context; undefined after a handshake. */
   #state: Uint8Array | undefined;
+  #basis: Uint8Array | undefined;
   /** Of a restored association from which nothing has come yet: it may be that the server does not know it. */
   #isUnconfirmed = false;
   /** When an unconfirmed association is given up, in ticks; undefined until something is sent. */
@@ -210,6 +216,8 @@ export class DTLSSocket implements MessageSocket {
   readonly #keepsContexts: boolean;
   /** A datagram went out since the last one came in. */
   #waiting = false;
+  /** Datagrams of the running handshake that went out. */
+  #sent = 0;
   #unsent = false;
   /** Tickets that have come after the handshake (DTLS 1.3), as far as they were kept. */
   #tickets = 0;
@@ -379,6 +387,7 @@ export class DTLSSocket implements MessageSocket {
   }
 
   private handshake(): void {
+    this.#sent = 0;
     this.#engine = this.newEngine();
     this.start();
   }
@@ -420,8 +429,17 @@ export class DTLSSocket implements MessageSocket {
 
   // ---- the session table ----
 
-  /** What a session rests on besides the client's certificate: the server's name and the trust anchors. */
-  private binding(): Uint8Array {
+  /**
+   * What a session rests on: a hash of the server's name and the trust anchors, BINDING_BYTES, then that of the client's
+   * certificate. It does not change in the life of a socket.
+   */
+  private get basis(): Uint8Array {
+    const [own] = this.#options.secure.certificates;
+    this.#basis ??= own === undefined ? this.bind() : joinBytes(this.bind(), sha256(own));
+    return this.#basis;
+  }
+
+  private bind(): Uint8Array {
     const { secure, host = this.#options.address } = this.#options;
     const parts: Uint8Array[] = [];
     for (const anchor of secure.trustAnchors) {
@@ -453,8 +471,8 @@ export class DTLSSocket implements MessageSocket {
     const own = secure.certificates[0];
     if (
       own === undefined ||
-      !sameBytes(stored.clientCertHash, sha256(own)) ||
-      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.binding())
+      !sameBytes(stored.clientCertHash, this.basis.subarray(BINDING_BYTES)) ||
+      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.basis.subarray(0, BINDING_BYTES))
     ) {
       this.note("the saved session rests on another certificate, server name or trust anchor: not used");
       return undefined;
@@ -544,9 +562,9 @@ export class DTLSSocket implements MessageSocket {
       sessions.insert({
         peer: this.#peer,
         kind: kind ?? "none",
-        data: joinBytes(this.binding(), data),
+        data: joinBytes(this.basis.subarray(0, BINDING_BYTES), data),
         isContext,
-        clientCertHash: sha256(own),
+        clientCertHash: this.basis.subarray(BINDING_BYTES),
         clientCert: own,
         protocol,
         lifetime,
@@ -664,6 +682,8 @@ export class DTLSSocket implements MessageSocket {
       this.onFailed(engine.failure);
     } else if (engine.state === EngineState.CLOSED) {
       this.onFailed(new DTLSError("the server closed the association"));
+    } else if (!this.#opened && this.#sent > HANDSHAKE_DATAGRAMS) {
+      this.onFailed(new DTLSError(`the DTLS handshake has taken ${this.#sent} datagrams and no end: given up`));
     } else {
       this.setTimer(engine.deadline);
     }
@@ -678,6 +698,7 @@ export class DTLSSocket implements MessageSocket {
       engine.take(this.#outgoing);
       const datagram = this.#outgoing.subarray(0, length);
       this.#waiting = true;
+      this.#sent++;
       this.send(datagram, what);
     }
   }

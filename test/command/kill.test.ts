@@ -6,8 +6,8 @@
 import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
+import { chance } from "../../tools/chance.js";
 import { run, wakeLine } from "../support/command.js";
-import { chance } from "../support/joined.js";
 import type { KillableDevice, Step } from "../support/kill.js";
 import { KINDS, type Kind, Survival } from "../support/survival.js";
 

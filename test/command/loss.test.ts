@@ -3,10 +3,10 @@
 import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
 import { join } from "node:path";
+import { chance } from "../../tools/chance.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
+import { Relay } from "../../tools/relay.js";
 import { newFolder, torpor, type WakeLine } from "../support/command.js";
-import { chance } from "../support/joined.js";
-import { Relay } from "../support/relay.js";
 
 const SEEDS = 10;
 /** Some of them in XS. */

@@ -10,6 +10,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { clock, timer, UDP } from "../../hosts/node/io.js";
 import { openKeys } from "../../hosts/node/native.js";
+import { simulate, WakeError } from "../../hosts/node/simulator.js";
 import { DeviceState } from "../../hosts/node/storage.js";
 import { CoAPError } from "../../src/coap/error.js";
 import { IdentityError } from "../../src/enrollment/identity.js";
@@ -178,6 +179,51 @@ describe("a device and a server that does wrong", () => {
       }
       const { operations: done } = await operate("crts", server.port);
       assert.equal(done[0]?.code, "2.05", "the old identity still works");
+    });
+  }
+
+  // One of each kind over UDP, in the simulator; test/dtls and test/enrollment go through all of them in virtual time.
+  for (const [script, rule] of [
+    ["handshake:HelloVerifyRequest:cookie-wrong", /datagrams and no end: given up/],
+    ["handshake:ServerHello:suite-other", /DTLS handshake failed/],
+    ["handshake:ServerHello:drop:once", undefined],
+    ["handshake:Certificate:none", /DTLS|certificate/],
+    ["handshake:ServerKeyExchange:point-off-curve", /DTLS handshake failed/],
+    ["handshake:ServerHelloDone:fatal-40", /alert/],
+    ["handshake:ServerHello:fragments-reversed", undefined],
+    ["block2:1:szx-7", /an SZX of 0 to 6, found 7/],
+    ["block2:2:etag-other", /the same ETag/],
+    ["message:option-critical", /critical option/],
+    ["message:reset", /reset the exchange/],
+    ["message:separate", undefined],
+    ["code:5.31", /refused crts with 5\.31/],
+  ] as const) {
+    it(`in the simulator, over UDP, ${rule === undefined ? "succeeds" : "says in a sentence why it fails"} with ${script}`, async () => {
+      const wrong = await startEstServer({ ca: server.ca, misbehave: script });
+      const { chain, keyPkcs8 } = server.ca.factory;
+      const device = (port: number) =>
+        simulate({
+          options: {
+            ...{ operation: "crts", address: "127.0.0.1", port, host: "127.0.0.1", blockSize: 256 },
+            ...{ geometry: { slots: 4, slotBytes: 512 }, handshakeTimer: 500, patience: 10_000 },
+          },
+          ...{ trust: [server.ca.root], certificates: chain, key: keyPkcs8, state },
+        });
+      const state = newFolder();
+      try {
+        const error = await device(wrong.port).then(
+          () => undefined,
+          (reason: Error) => reason,
+        );
+        assert.equal(error === undefined, rule === undefined, error?.message);
+        if (error !== undefined) {
+          assert.ok(error instanceof WakeError, error.message);
+          assert.match(error.message, rule!);
+        }
+      } finally {
+        await wrong.close();
+      }
+      assert.equal((await device(server.port)).operations[0]?.code, "2.05");
     });
   }
 

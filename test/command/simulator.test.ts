@@ -8,9 +8,9 @@ import { checkout } from "../../hosts/node/native.js";
 import { type Build, program as builtProgram, slotsNotice } from "../../hosts/node/simulator.js";
 import { certsOnly } from "../../tools/est-server/ca.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
+import { Relay } from "../../tools/relay.js";
 import { TestCA, writeIdentity } from "../support/certificates.js";
 import { type Finished, newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
-import { Relay } from "../support/relay.js";
 
 /** Bytes of XS (slots, chunks and stack together) and of mbedTLS that a wake may take, with slots of a device's size. */
 const FULL = { xs: 32768, dtls: 26 * 1024 };

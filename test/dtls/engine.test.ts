@@ -2,7 +2,7 @@
 
 import { strict as assert } from "node:assert";
 import { dtlsHeap } from "../../hosts/node/native.js";
-import { AlertError, CertificateError, DTLSError, Engine, EngineState } from "../../src/dtls/engine.js";
+import { AlertError, CertificateError, DTLSError, Engine, EngineState, libraryVersion } from "../../src/dtls/engine.js";
 import { TimeoutError } from "../../src/errors.js";
 import { destroyKey, importKey, type KeyId, sha256 } from "../../src/pki/key.js";
 import { parseAddress } from "../../src/session/address.js";
@@ -534,6 +534,58 @@ describe("the DTLS engine", () => {
       }
     }
     assert.ok(dtlsHeap().now <= before, `${before} bytes before, ${dtlsHeap().now} after`);
+  });
+
+  it("says what is wrong with what it is set up by, and goes on as if that had not been", () => {
+    assert.match(libraryVersion(), /\d+\.\d+/);
+    const client = newClient((engine) => {
+      assert.throws(
+        () => engine.serverAddress(new Uint8Array(5)),
+        new DTLSError("expected an IP address of 4 or 16 bytes, not 5"),
+      );
+      assert.throws(
+        () => engine.offerConnectionId(9),
+        new DTLSError("expected a connection ID of 0 to 8 bytes, not 9"),
+      );
+      assert.equal(engine.session, undefined);
+      assert.equal(engine.hasConnectionId, false);
+      assert.throws(() => engine.unique, new DTLSError("a channel binding needs an open association"));
+    });
+    assert.throws(
+      () => keep(new Engine()).start(0, now()),
+      new DTLSError("no trust anchor: a server cannot be verified"),
+    );
+    const server = keep(newServer().accept(0, now(), PEER));
+    client.start(0, now());
+    assert.throws(
+      () => client.take(new Uint8Array(20)),
+      new DTLSError("a buffer of 20 bytes is shorter than the datagram"),
+    );
+    carry(client, server);
+    assert.equal(client.state, EngineState.OPEN);
+  });
+
+  it("says of a server whose only certificate has a signature of an unknown kind that there is none", () => {
+    const server = keep(newServer().accept(0, now(), PEER));
+    const client = newClient();
+    client.start(0, now());
+    const ecdsaWithSHA256 = Buffer.from("2a8648ce3d040302", "hex");
+    for (let turn = 0; client.state === EngineState.HANDSHAKE && turn < 20; turn++) {
+      for (let length = client.take(buffer); length > 0; length = client.take(buffer)) {
+        server.receive(1, buffer.slice(0, length));
+      }
+      const flight = Buffer.from(buffer.slice(0, server.take(buffer)));
+      for (let at = flight.indexOf(ecdsaWithSHA256); at >= 0; at = flight.indexOf(ecdsaWithSHA256)) {
+        flight[at + 7] = 9;
+      }
+      client.receive(1, Uint8Array.from(flight));
+    }
+    assert.equal(client.state, EngineState.FAILED);
+    assert.ok(client.failure instanceof CertificateError);
+    assert.match(
+      client.failure.message,
+      /there is none, or only such as are signed with an algorithm that is not known/,
+    );
   });
 
   it("throws for calls that no correct program makes, and does not crash", () => {

@@ -8,10 +8,10 @@ import "../../hosts/node/native.js";
 import { DTLSError, Engine, EngineState } from "../../src/dtls/engine.js";
 import { TimeoutError } from "../../src/errors.js";
 import { destroyKey, importKey, type KeyId } from "../../src/pki/key.js";
+import { chance } from "../../tools/chance.js";
 import { ServerEngine } from "../../tools/est-server/engine.js";
 import { TestCA, type TestIdentity } from "../support/certificates.js";
 import { ENGINE } from "../support/engine.js";
-import { chance } from "../support/joined.js";
 
 const SEEDS = Number(process.env.TORPOR_SEEDS ?? 300);
 const PATIENCE = 20_000;

@@ -5,7 +5,7 @@
 
 import { strict as assert } from "node:assert";
 import { decide, type Life, livedOn, NEW_LIFE, type Outcome, type Step } from "../../src/enrollment/schedule.js";
-import { chance } from "../support/joined.js";
+import { chance } from "../../tools/chance.js";
 
 const DEVICES = 1000;
 const DAY = 86400;

@@ -16,12 +16,13 @@ import { wake } from "../../src/enrollment/wake.js";
 import type { Clock, KeyValueStore, Timer, UDP } from "../../src/io.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { destroyKey, importKey, type KeyId, publicKey } from "../../src/pki/key.js";
+import { chance } from "../../tools/chance.js";
 import { DevelopmentCA } from "../../tools/est-server/ca.js";
 import { type CoAPPeer, CoAPServer } from "../../tools/est-server/coap-server.js";
 import { type ServerAssociation, ServerEngine } from "../../tools/est-server/engine.js";
 import { type ESTPeer, estHandler } from "../../tools/est-server/est.js";
 import { newFolder } from "../support/command.js";
-import { chance, JoinedNetwork, SERVER } from "../support/joined.js";
+import { JoinedNetwork, SERVER } from "../support/joined.js";
 
 const DAY = 86400_000;
 const DAYS = 3640;

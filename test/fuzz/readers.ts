@@ -10,6 +10,7 @@ import { strict as assert } from "node:assert";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { crc32 as zlibCrc32 } from "node:zlib";
 import "../../hosts/node/native.js";
 import { readPEM } from "../../hosts/node/pem.js";
 import { DeviceState } from "../../hosts/node/storage.js";
@@ -57,7 +58,7 @@ import { formatAddress, parseAddress } from "../../src/session/address.js";
 import { FlashBytes } from "../../src/session/flash.js";
 import type { Sealer } from "../../src/session/seal.js";
 import { SEAL_BYTES } from "../../src/session/seal.js";
-import { type Session, SessionTable } from "../../src/session/table.js";
+import { type Session, SessionTable, SLOT_OVERHEAD_BYTES } from "../../src/session/table.js";
 import * as vectors from "../vectors/rfc9148.js";
 
 export interface Fuzzer {
@@ -74,6 +75,11 @@ function attempt<T>(read: () => T): T | undefined {
     if (error instanceof TorporError && error.message !== "") return undefined;
     throw error;
   }
+}
+
+/** Quicker than what `assert` has, which the fuzzers would spend their time in. */
+function sameContent(actual: Uint8Array, expected: Uint8Array): void {
+  assert.ok(Buffer.compare(actual, expected) === 0, `${Buffer.from(actual).toString("hex")} is not what was expected`);
 }
 
 const ascii = (text: string): Uint8Array => Uint8Array.from(Buffer.from(text, "latin1"));
@@ -140,7 +146,7 @@ function runText(bytes: Uint8Array): void {
   if (text !== undefined) {
     const again = new Uint8Array(lengthUTF8(text));
     assert.equal(writeUTF8(text, again, 0), again.length);
-    assert.deepEqual(again, bytes.slice());
+    sameContent(again, bytes);
   }
   const links = attempt(() => parseLinkFormat(bytes));
   const resources = attempt(() => findResources(bytes));
@@ -153,9 +159,9 @@ function runText(bytes: Uint8Array): void {
     }
     attempt(() => decodePath(line));
     const address = attempt(() => parseAddress(line));
-    if (address !== undefined) assert.deepEqual(parseAddress(formatAddress(address)), address);
+    if (address !== undefined) sameContent(parseAddress(formatAddress(address)), address);
   }
-  if (bytes.length === 16) assert.deepEqual(parseAddress(formatAddress(bytes)), bytes.slice());
+  if (bytes.length === 16) sameContent(parseAddress(formatAddress(bytes)), bytes);
 }
 
 const coap: Fuzzer = {
@@ -339,15 +345,9 @@ const HEADER_BYTES = SessionTable.headerLength(GEOMETRY.slots);
 const START = 1_700_000_000_000;
 const PEERS = [0, 1, 2, 3, 4].map((index) => ({ address: `192.0.2.${index + 1}`, port: 5684 }));
 
-/** As the table has it, so that it is asked for more than its checks: CRC-32. */
-function crc32(bytes: Uint8Array, start: number, end: number, offset: number): number {
-  let value = ~offset;
-  for (let at = start; at < end; at++) {
-    value ^= bytes[at]!;
-    for (let bit = 0; bit < 8; bit++) value = (value >>> 1) ^ (value & 1 ? 0xedb88320 : 0);
-  }
-  return ~value >>> 0;
-}
+/** As the table has it, so that it is asked for more than its checks: CRC-32 from `offset` on. */
+const crc32 = (bytes: Uint8Array, start: number, end: number, offset: number): number =>
+  zlibCrc32(bytes.subarray(start, end), offset);
 
 /** A seal that anybody can make: what is under test is the table. */
 const openSeal: Sealer = {
@@ -397,8 +397,8 @@ function useTable(table: SessionTable, script: Script, clock: { now: number }): 
         if (attempt(() => table.insert(session) ?? true) && table.ttl > 0) {
           const got = table.get(peer);
           assert.ok(got !== undefined, "what was put in is not there");
-          assert.deepEqual([got.kind, got.isContext, got.isUsed], [session.kind, session.isContext, false]);
-          assert.deepEqual(got.data.slice(), session.data);
+          assert.ok(got.kind === session.kind && got.isContext === session.isContext && !got.isUsed);
+          sameContent(got.data, session.data);
         }
         break;
       }
@@ -469,11 +469,20 @@ function runTable(bytes: Uint8Array): void {
   }
   void SessionTable.geometryOf(memory);
   for (let wake = 0; wake < 3; wake++) {
-    useTable(new SessionTable(memory, options()), script, clock);
+    const made = new SessionTable(memory, options());
+    for (let at = HEADER_BYTES; at < TABLE_BYTES; at += GEOMETRY.slotBytes) {
+      const used =
+        SLOT_OVERHEAD_BYTES +
+        (shape & 1 ? SEAL_BYTES : 0) +
+        readUint(memory, at + 40, 2) +
+        readUint(memory, at + 42, 2);
+      assert.ok(memory[at + 4] === 0 || used <= GEOMETRY.slotBytes, "a slot has more than there is room for");
+    }
+    useTable(made, script, clock);
     const before = memory.slice();
     const again = new SessionTable(memory, options());
     // Nothing of what was written is unsound when it is opened again, but for a clock that is far behind.
-    if (clock.now >= readUint(before, 24, 6)) assert.deepEqual(memory, before);
+    if (clock.now >= readUint(before, 24, 6)) sameContent(memory, before);
     void again.length;
   }
 }
@@ -500,7 +509,7 @@ function runFlash(bytes: Uint8Array): void {
   const again = new FlashBytes(store, GEOMETRY);
   if (clock.now >= readUint(flash.bytes, 24, 6)) {
     new SessionTable(again.bytes, { ...GEOMETRY, clock: () => clock.now, seal: openSeal });
-    assert.deepEqual(again.bytes, flash.bytes);
+    sameContent(again.bytes, flash.bytes);
   }
 }
 

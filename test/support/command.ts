@@ -4,46 +4,21 @@
  *     const { status, json } = await torpor("crts", "--server", uri, "--json", …);
  */
 
-import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { checkout } from "../../hosts/node/native.js";
 import type { WakeLine } from "../../hosts/node/result.js";
 import { slotsNotice } from "../../hosts/node/simulator.js";
+import { type Finished, run } from "../../tools/process.js";
+import { torporProgram } from "../../tools/wake-process.js";
 
 export type { WakeLine } from "../../hosts/node/result.js";
 
-export interface Finished {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs a program to its end. */
-export function run(
-  command: string,
-  args: readonly string[],
-  options: { cwd?: string; env?: object } = {},
-): Promise<Finished> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      cwd: options.cwd,
-      env: { ...process.env, ...options.env },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    let stdout = "";
-    let stderr = "";
-    child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
-    child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
-    child.on("error", reject);
-    child.on("close", (status) => resolve({ status, stdout, stderr }));
-  });
-}
+export { type Finished, run };
 
 /** One wake of the device. The compiled program runs: test.mjs has built it. Without the notice on 64-bit slots. */
 export async function torpor(...args: readonly string[]): Promise<Finished> {
-  const finished = await run(process.execPath, [join(checkout(), "build", "hosts", "node", "torpor.js"), ...args]);
+  const finished = await run(process.execPath, [torporProgram(), ...args]);
   return { ...finished, stderr: finished.stderr.replace(`${slotsNotice()}\n`, "") };
 }
 

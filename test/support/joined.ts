@@ -12,6 +12,7 @@
 import { EngineState } from "../../src/dtls/engine.js";
 import { Traffic } from "../../src/dtls/socket.js";
 import type { Clock, Datagram, SocketCallbacks, TimerId, UDP, UDPConstructor } from "../../src/io.js";
+import { chance } from "../../tools/chance.js";
 import { CONNECTION_ID_BYTES, type ServerAssociation, type ServerEngine } from "../../tools/est-server/engine.js";
 import { FakeTime } from "./fake-time.js";
 
@@ -81,17 +82,6 @@ export function plainAlert(description: number): Uint8Array {
   return Uint8Array.of(ContentType.ALERT, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, description);
 }
 
-/** Numbers of 0 to 1 that look like chance (mulberry32). */
-export function chance(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** One client as the server knows it. */
 interface Association {
   readonly engine: ServerAssociation;
@@ -126,6 +116,8 @@ export class JoinedNetwork {
   faults: Faults = { loss: 0, doubling: 0, reordering: 0 };
   /** What the server sends in place of its engine's answer; undefined: what the engine answers. */
   answer: (datagram: Uint8Array) => readonly Uint8Array[] | undefined = () => undefined;
+  /** What the server's datagrams become on their way out. */
+  rewrite: (datagram: Uint8Array) => readonly Uint8Array[] = (datagram) => [datagram];
   /** What the UDP class throws: at its construction, and at the write with this index. */
   constructionError: Error | undefined;
   writeError: (index: number) => Error | undefined = () => undefined;
@@ -379,7 +371,10 @@ export class JoinedNetwork {
   }
 
   #sendTo(client: FakeUDP, datagram: Uint8Array): void {
-    this.#carry("in", datagram, () => client.receive([datagram], this));
+    for (const rewritten of this.rewrite(datagram)) {
+      const sent = Uint8Array.from(rewritten); // a Buffer's `slice` would be no copy
+      this.#carry("in", sent, () => client.receive([sent], this));
+    }
   }
 
   #take(engine: ServerAssociation): Uint8Array | undefined {

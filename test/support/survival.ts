@@ -9,7 +9,7 @@
  */
 
 import { strict as assert } from "node:assert";
-import { createECDH, X509Certificate } from "node:crypto";
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { readPEM } from "../../hosts/node/pem.js";
@@ -17,10 +17,11 @@ import type { WakeResult } from "../../hosts/node/result.js";
 import type { SimulatedWake } from "../../hosts/node/simulator.js";
 import type { Keep } from "../../src/enrollment/wake.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
+import { Relay } from "../../tools/relay.js";
+import { NonceAudit } from "../../tools/soak/nonce-audit.js";
+import { certificateOf, storageFaults } from "../../tools/soak/storage.js";
 import { newFolder } from "./command.js";
 import { type Doing, KillableDevice } from "./kill.js";
-import { NonceAudit } from "./nonce-audit.js";
-import { Relay } from "./relay.js";
 
 /** A kind of wake to be cut off. */
 export interface Kind {
@@ -172,26 +173,11 @@ export class Survival {
 
   /** One certificate with its key, one key at most that belongs to nothing, and no heap of half-written files. */
   checkStorage(device: KillableDevice): void {
-    const record = readFileSync(join(device.state, "flash", "torpor", "identity"));
-    const certificate = new X509Certificate(record.subarray(15, 15 + record.readUInt16BE(13)));
-    const name = record.readUInt32BE(8).toString(16).padStart(16, "0");
-    // PSA keeps the 32 bytes of a private key on P-256 at the end of its file.
-    const key = createECDH("prime256v1");
-    key.setPrivateKey(readFileSync(join(device.state, "flash", "keys", name)).subarray(-32));
-    const point = certificate.publicKey.export({ format: "der", type: "spki" }).subarray(-65);
-    assert.deepEqual(key.getPublicKey(), point, "the key is not that of the certificate");
     const issuing = new X509Certificate(this.server.ca.issuing);
-    assert.ok(certificate.verify(issuing.publicKey) && new Date(certificate.validTo).getTime() > Date.now());
-
-    const strays = device.files("flash/keys").filter((file) => file !== name && file !== SEALING_KEY);
-    assert.ok(strays.length <= 1, `stray keys: ${strays}`);
-    const halves = device.files().filter((file) => file.endsWith(".new"));
-    assert.deepEqual(halves, [], "half-written files");
+    assert.deepEqual(storageFaults(device.state, issuing), []);
+    assert.ok(new Date(certificateOf(device.state)!.validTo).getTime() > Date.now());
   }
 }
-
-/** The number of the sealing key (src/pki/crypto.h), as PSA's files are named. */
-const SEALING_KEY = "0000000000545100";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 

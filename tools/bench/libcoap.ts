@@ -12,7 +12,7 @@ import { readPEM } from "../../hosts/node/pem.js";
 import { planRequest, requestAttributes } from "../../src/est/request.js";
 import { certificateRequest, destroyKey, importKey } from "../../src/pki/key.js";
 import { newFolder, run } from "../../test/support/command.js";
-import { type Recorded, Relay } from "../../test/support/relay.js";
+import { type Recorded, Relay } from "../relay.js";
 import { type Benchmark, type Context, grouped, medians, milliseconds, type Report } from "./bench.js";
 import { type Cost, factoryFiles, type IdentityFiles, measured, SimulatedDevice } from "./process.js";
 import { forkServer } from "./server.js";

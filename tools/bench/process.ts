@@ -87,25 +87,44 @@ export class SimulatedDevice {
     return other;
   }
 
-  wake(
+  wake(operation: Operation, doing: Doing = {}): Promise<{ value: WakeResult; cost: Cost }> {
+    return measured((under) => this.run(operation, doing, under));
+  }
+
+  /**
+   * A wake, and the instructions that the processor went through for it, without the start of the process and
+   * the figures of the heap: by valgrind.
+   */
+  async instructions(operation: Operation, doing: Doing = {}): Promise<{ value: WakeResult; instructions: number }> {
+    const file = join(newFolder(), "callgrind");
+    const options = [
+      "--tool=callgrind",
+      "--toggle-collect=host_run",
+      "--toggle-collect=xs_host_heap",
+      `--callgrind-out-file=${file}`,
+    ];
+    const value = await this.run(operation, doing, ["valgrind", "-q", ...options]);
+    return { value, instructions: Number(/^totals: (\d+)$/m.exec(readFileSync(file, "utf8"))![1]) };
+  }
+
+  private run(
     operation: Operation,
-    { resume, block = 1024, identity, heap }: Doing = {},
-  ): Promise<{ value: WakeResult; cost: Cost }> {
+    { resume, block = 1024, identity, heap }: Doing,
+    under: readonly string[],
+  ): Promise<WakeResult> {
     const read = (file: string, ...labels: readonly string[]): Uint8Array[] => readPEM(readFileSync(file), ...labels);
     const { trust, certificate, key } = this.#files;
     const isOwn = identity === "own";
     const address = "127.0.0.1";
     const geometry = resume === "ticket" ? { slots: 2, slotBytes: 1536 } : { slots: 4, slotBytes: 512 };
-    return measured((under) =>
-      simulate({
-        options: { operation, address, host: address, port: this.#port, geometry, blockSize: block, resume },
-        trust: isOwn ? undefined : read(trust, "CERTIFICATE"),
-        certificates: isOwn ? [] : read(certificate, "CERTIFICATE"),
-        key: isOwn ? undefined : read(key, "PRIVATE KEY", "EC PRIVATE KEY")[0],
-        state: this.#state,
-        heap,
-        under,
-      }),
-    );
+    return simulate({
+      options: { operation, address, host: address, port: this.#port, geometry, blockSize: block, resume },
+      trust: isOwn ? undefined : read(trust, "CERTIFICATE"),
+      certificates: isOwn ? [] : read(certificate, "CERTIFICATE"),
+      key: isOwn ? undefined : read(key, "PRIVATE KEY", "EC PRIVATE KEY")[0],
+      state: this.#state,
+      heap,
+      under,
+    });
   }
 }

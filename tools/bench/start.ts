@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import { program } from "../../hosts/node/simulator.js";
 import { newFolder } from "../../test/support/command.js";
-import { Relay } from "../../test/support/relay.js";
+import { Relay } from "../relay.js";
 import { type Benchmark, type Context, medians, milliseconds } from "./bench.js";
 import { factoryFiles, measured, now, SimulatedDevice } from "./process.js";
 import { forkServer } from "./server.js";

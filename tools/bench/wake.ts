@@ -27,7 +27,7 @@ import {
   type Report,
   type Table,
 } from "./bench.js";
-import { factoryFiles, type IdentityFiles, SimulatedDevice } from "./process.js";
+import { type Doing, factoryFiles, type IdentityFiles, SimulatedDevice } from "./process.js";
 import { forkServer } from "./server.js";
 import { Verification } from "./verify.js";
 
@@ -83,6 +83,8 @@ export interface WakesFigures {
   readonly simulator: readonly WakeRow[];
   /** Milliseconds of processor time to verify one signature in the simulator. */
   readonly verify: number;
+  /** Of one wake in the simulator by each way, against the development server. */
+  readonly instructions: Readonly<Record<Way, number>>;
   /** Measurements that failed and were made again, with why. */
   readonly repeated: readonly string[];
 }
@@ -228,8 +230,7 @@ function simulated(name: string, lacks: Lacks, { port }: Server, files: Identity
     lacks,
     async measure(way) {
       const device = new SimulatedDevice(port, files);
-      // A heap that grows by small steps is collected at each step: that tells how little does, not what a device spends.
-      const doing = { heap: "esp32", resume: way === "full" || way === "context" ? undefined : way } as const;
+      const doing = doingOf(way);
       if (way !== "full") {
         await device.wake("crts", doing);
       }
@@ -246,6 +247,25 @@ function simulated(name: string, lacks: Lacks, { port }: Server, files: Identity
       return { ...handshake, roundTrips, requestOut, requestIn, sent, answers, cpu, dtlsPeak };
     },
   };
+}
+
+/** A heap that grows by small steps is collected at each step: that tells how little does, not what a device spends. */
+function doingOf(way: Way): Doing {
+  return { heap: "esp32", resume: way === "full" || way === "context" ? undefined : way };
+}
+
+async function instructionsOf({ port }: Server, files: IdentityFiles): Promise<Record<Way, number>> {
+  const counted = {} as Record<Way, number>;
+  for (const way of WAYS) {
+    const device = new SimulatedDevice(port, files);
+    if (way !== "full") {
+      await device.wake("crts", doingOf(way));
+    }
+    const { value, instructions } = await device.instructions("crts", doingOf(way));
+    expectWay("development", way, value.association.way, value.association.notes);
+    counted[way] = instructions;
+  }
+  return counted;
 }
 
 // ---- servers ----
@@ -267,6 +287,8 @@ const ECHO = new Uint8Array(16);
 const anything = (): void => undefined;
 
 // ---- the table ----
+
+const millions = (count: number): string => (count / 1e6).toFixed(1);
 
 function tableOf(rows: readonly (Row | WakeRow)[]): Table {
   const isWake = rows.some(({ figures }) => figures !== null && "dtlsPeak" in figures);
@@ -299,7 +321,7 @@ function tableOf(rows: readonly (Row | WakeRow)[]): Table {
 const lacksOf = (rows: readonly Row[]): string =>
   rows.flatMap((row) => (row.lack === undefined ? [] : [`${nameOf(row)} ${row.way}: ${row.lack}.`])).join(" ");
 
-function report({ udpAlone, association, simulator, verify, repeated }: WakesFigures): Report {
+function report({ udpAlone, association, simulator, verify, instructions, repeated }: WakesFigures): Report {
   return {
     title: "The ways back",
     parts: [
@@ -314,6 +336,11 @@ function report({ udpAlone, association, simulator, verify, repeated }: WakesFig
         "do not speak CoAP.",
       tableOf(simulator),
       `${lacksOf(simulator)} Verifying one signature of ECDSA on P-256 takes ${milliseconds(verify)} ms of CPU there, measured between the wakes.`,
+      `Instructions of such a wake with the development server, counted by valgrind, millions: ${WAYS.map(
+        (way) => `${way} ${millions(instructions[way])} (${fraction(instructions[way], instructions.full)})`,
+      ).join(
+        ", ",
+      )}. The arithmetic of a full handshake goes through more of them in a cycle here than anything else does; a small processor takes one at a time.`,
       ...repeated.map((what) => `Measured again: ${what}`),
     ],
   };
@@ -370,6 +397,7 @@ async function measure({ runs, progress }: Context): Promise<WakesFigures> {
         async () => void verifications.push(await verification.time()),
       ),
       verify: median(verifications),
+      instructions: await instructionsOf(development, factoryFiles(est)),
       repeated,
     };
   } finally {

@@ -6,8 +6,10 @@
 
 import { constants } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { MISBEHAVIOURS, type Misbehaviour } from "./misbehave.js";
+import { MISBEHAVIOURS, Misconduct, SCRIPT_HELP, ScriptError } from "./misbehave.js";
+import type { EstServer, EstServerStats } from "./server.js";
 
 const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA. For development and tests, on loopback.
 
@@ -32,14 +34,20 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --rollover           changes the CA's root key at this start, with the certificates between the old and the new
   --misbehave WHAT     does wrong: see below
   --attributes WHAT    what att answers: none, key-type, proof-of-possession (key-type)
-  --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024)
+  --associations N     keeps so many associations at most; the one that was silent longest makes room (256)
+  --control            takes commands, one on each line of standard input, and ends with it: stats prints a line of JSON
+                       with what the server holds, forget loses all associations without a word
+  --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024; 256 where it
+                       does wrong with blocks)
   --help               this text
 
-  --misbehave takes one of
+  --misbehave takes one of these
 ${Object.entries(MISBEHAVIOURS)
   .map(([name, what]) => `    ${name.padEnd(18)} ${what}`)
   .join("\n")}
-`;
+
+  or a script
+${SCRIPT_HELP}`;
 
 /** An option that cannot be used. */
 class UsageError extends Error {}
@@ -63,6 +71,14 @@ function timeOf(name: string, text: string): number {
     throw new UsageError(`expected a time like 60s, 30m, 12h or 90d after --${name}, not "${text}"`);
   }
   return seconds;
+}
+
+function checkScript(script: string): void {
+  try {
+    new Misconduct(script);
+  } catch (error) {
+    throw error instanceof ScriptError ? new UsageError(error.message) : error;
+  }
 }
 
 const text = { type: "string" } as const;
@@ -90,7 +106,9 @@ function parseCommandLine() {
       rollover: flag,
       misbehave: text,
       attributes: { ...text, default: "key-type" },
-      block: { ...text, default: "1024" },
+      associations: text,
+      control: flag,
+      block: text,
       help: { ...flag, short: "h" },
     },
   }).values;
@@ -111,39 +129,42 @@ function readOptions() {
   if (!out) {
     throw new UsageError("--out DIR is needed: the CA and the factory identity are kept there");
   }
-  const blockSize = Number(values.block);
-  if (!BLOCK_SIZES.includes(blockSize)) {
+  const blockSize = values.block === undefined ? undefined : Number(values.block);
+  if (blockSize !== undefined && !BLOCK_SIZES.includes(blockSize)) {
     throw new UsageError(`expected one of ${BLOCK_SIZES.join(", ")} after --block, not "${values.block}"`);
   }
   const attributes = ATTRIBUTES.find((name) => name === values.attributes);
   if (attributes === undefined) {
     throw new UsageError(`expected one of ${ATTRIBUTES.join(", ")} after --attributes, not "${values.attributes}"`);
   }
-  const { misbehave, busy, root, dtls, engine } = values;
+  const { misbehave, busy, root, associations, dtls, engine } = values;
   if (engine !== undefined && engine !== "mbedtls" && engine !== "wolfssl") {
     throw new UsageError(`expected mbedtls or wolfssl after --engine, not "${engine}"`);
   }
   if (dtls !== undefined && dtls !== "1.2" && dtls !== "1.3") {
     throw new UsageError(`expected 1.2 or 1.3 after --dtls, not "${dtls}"`);
   }
-  if (misbehave !== undefined && !(misbehave in MISBEHAVIOURS)) {
-    throw new UsageError(
-      `expected one of ${Object.keys(MISBEHAVIOURS).join(", ")} after --misbehave, not "${misbehave}"`,
-    );
+  if (misbehave !== undefined) {
+    checkScript(misbehave);
   }
   if (busy !== undefined && !/^\d{1,6}$/.test(busy)) {
     throw new UsageError(`expected a number after --busy, not "${busy}"`);
+  }
+  if (associations !== undefined && !(/^\d{1,5}$/.test(associations) && Number(associations) > 0)) {
+    throw new UsageError(`expected a number from 1 to 99999 after --associations, not "${associations}"`);
   }
   if (root !== undefined && !/^(coaps:\/\/[^/]+)?\/[^/]/.test(root)) {
     throw new UsageError(`expected /PATH or coaps://HOST:PORT/PATH after --root, not "${root}"`);
   }
   return {
-    ...(misbehave !== undefined && { misbehave: misbehave as Misbehaviour }),
+    ...(misbehave !== undefined && { misbehave }),
     ...(dtls !== undefined && { protocol: dtls === "1.2" ? ("DTLS 1.2" as const) : ("DTLS 1.3" as const) }),
     ...(busy !== undefined && { busy: Number(busy) }),
     ...(values.delay !== undefined && { delay: timeOf("delay", values.delay) * 1000 }),
     ...(values.label !== undefined && { labels: values.label }),
     ...(root !== undefined && { root }),
+    ...(associations !== undefined && { associations: Number(associations) }),
+    control: values.control,
     ...(values.rollover && { rollover: "now" as const }),
     dir: out,
     host: values.host,
@@ -156,12 +177,39 @@ function readOptions() {
     lifetime: timeOf("lifetime", values.lifetime),
     ...(refuse !== undefined && { refuse }),
     attributes,
-    blockSize,
+    ...(blockSize !== undefined && { blockSize }),
   };
 }
 
 /** An argument for a shell, to be pasted. */
 const quoted = (text: string): string => (/^[\w./:@%+=,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
+
+/** What the server holds, as `stats` prints it; memory in bytes. */
+export interface ServerReport extends EstServerStats {
+  /** Of the process, as the system counts it. */
+  readonly rss: number;
+  /** Of JavaScript; after a collection where Node.js was started with --expose-gc. */
+  readonly heap: number;
+  /** Of mbedTLS. */
+  readonly dtlsHeap: number;
+}
+
+function obey(server: EstServer, command: string, dtlsHeap: () => { now: number }): void {
+  switch (command) {
+    case "stats": {
+      (globalThis as { gc?: () => void }).gc?.();
+      const { rss, heapUsed } = process.memoryUsage();
+      const report: ServerReport = { ...server.stats, rss, heap: heapUsed, dtlsHeap: dtlsHeap().now };
+      process.stdout.write(`${JSON.stringify(report)}\n`);
+      break;
+    }
+    case "forget":
+      server.forget();
+      break;
+    default:
+      process.stderr.write(`est-server: "${command.slice(0, 40)}" is no command: expected stats or forget\n`);
+  }
+}
 
 async function main(): Promise<void> {
   const say = (line: string) => process.stdout.write(`${line}\n`);
@@ -172,7 +220,9 @@ async function main(): Promise<void> {
   }
   // Not before the options are read: loading the C core fails where it is not built, and takes its time.
   const { startEstServer } = await import("./server.js");
-  const server = await startEstServer({ ...options, log: say });
+  const { dtlsHeap } = await import("../../hosts/node/native.js");
+  const { control, ...others } = options;
+  const server = await startEstServer({ ...others, log: say });
   const { dir, host } = options;
   const file = (name: string) => quoted(join(dir, name));
   const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;
@@ -189,10 +239,16 @@ async function main(): Promise<void> {
     `  npx torpor crts --server coaps://${authority} --trust ${file("ca.pem")} --cert ${file("factory.pem")}` +
       ` --key ${file("factory.key")} --state ./state`,
   );
-  await new Promise((resolve) => {
-    process.once("SIGINT", resolve);
-    process.once("SIGTERM", resolve);
+  await new Promise<void>((resolve) => {
+    process.once("SIGINT", () => resolve());
+    process.once("SIGTERM", () => resolve());
+    if (control) {
+      createInterface({ input: process.stdin })
+        .on("line", (line) => obey(server, line.trim(), dtlsHeap))
+        .on("close", resolve);
+    }
   });
+  process.stdin.destroy(); // it may be open still, and would keep the process
   await server.close();
 }
 

@@ -201,7 +201,7 @@ void look(torpor_dtls *d)
     int state = torpor_dtls_state(d);
     torpor_dtls_session_info info;
     size_t length = 0;
-    uint8_t unique[12], chain[8192];
+    uint8_t unique[TORPOR_DTLS_UNIQUE_MAX], chain[8192];
 
     PROMISE(state >= TORPOR_DTLS_IDLE && state <= TORPOR_DTLS_FAILED);
     PROMISE((state == TORPOR_DTLS_FAILED) == (torpor_dtls_failure(d).kind != TORPOR_DTLS_FAILURE_NONE));
@@ -212,7 +212,7 @@ void look(torpor_dtls *d)
     if (state == TORPOR_DTLS_OPEN) {
         PROMISE(torpor_dtls_cipher_suite(d) != 0);
         PROMISE(torpor_dtls_overhead(d) > 0);
-        PROMISE(torpor_dtls_unique(d, unique) == 0);
+        PROMISE(torpor_dtls_unique(d, unique) > 0);
         PROMISE(torpor_dtls_chain(d, chain, sizeof(chain)) >= 0);
     } else {
         PROMISE(torpor_dtls_readable(d) == 0 && torpor_dtls_overhead(d) == 0 && torpor_dtls_highest(d) == 0);
@@ -286,7 +286,7 @@ const connection *connected(unsigned setup)
     carry(c, client);
     PROMISE(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(c->server) == TORPOR_DTLS_OPEN);
     PROMISE(torpor_dtls_resumed(client) == ((setup & WITH_RESUMPTION) != 0));
-    PROMISE(torpor_dtls_unique(client, c->unique) == 0);
+    PROMISE(torpor_dtls_unique(client, c->unique) > 0);
     PROMISE(torpor_dtls_session(client, c->session, sizeof(c->session), &c->session_length, &info) == 0);
     if (setup & WITH_CONNECTION_ID && (setup & WITH_RESUMPTION) == 0) {
         PROMISE(torpor_dtls_context(client, c->context, sizeof(c->context), &c->context_length) == 0);

@@ -70,7 +70,7 @@ typedef struct {
     uint8_t *datagrams[DATAGRAMS_MAX]; /* of the server */
     size_t lengths[DATAGRAMS_MAX];
     unsigned count;
-    uint8_t unique[12];
+    uint8_t unique[TORPOR_DTLS_UNIQUE_MAX];
     uint8_t begun[SAVED_MAX]; /* the session that the client came with */
     size_t begun_length;
     uint8_t session[SAVED_MAX]; /* the session that it left with */

@@ -10,10 +10,14 @@
  * a key for each direction. A record to the server belongs to the association of its connection ID (RFC 9146), else to
  * that of its flow; a record to the device, which carries no ID, to the association that its flow has spoken for last.
  * On the way it sees whether an association is used with another server than the one that it was made with.
+ *
+ * It keeps no record, only a digest under its number, and of the associations heard of last alone: what it takes does not
+ * grow with time. A record of one that it has forgotten is a finding, for it belongs to none that is known.
  */
 
-import { CONNECTION_ID_BYTES } from "../../tools/est-server/engine.js";
-import { type Recorded, recordsOf } from "./relay.js";
+import { createHash } from "node:crypto";
+import { CONNECTION_ID_BYTES } from "../est-server/engine.js";
+import { type Recorded, recordsOf } from "../relay.js";
 
 const CHANGE_CIPHER_SPEC = 20;
 const HANDSHAKE = 22;
@@ -28,6 +32,9 @@ const NONCE_BYTES = 8;
 const RANDOM_AT = HEADER_BYTES + 12 + 2;
 const RANDOM_BYTES = 32;
 
+/** More than a server and its devices can still know: the development server keeps 256 at most. */
+const ASSOCIATIONS_MAX = 4096;
+
 interface Association {
   readonly number: number;
   readonly server: string;
@@ -35,7 +42,37 @@ interface Association {
   readonly random: string;
   /** The client has changed to the new keys: the ID of its next record is that of this association. */
   isChanged: boolean;
+  /** By direction, what has one key. */
+  readonly seen: { readonly out: Key; readonly in: Key };
 }
+
+interface Key {
+  readonly numbers: Numbers;
+  readonly nonces: Numbers;
+}
+
+/** Digests of records by 8 bytes in them: epoch and sequence number, or what has their form. */
+class Numbers {
+  readonly #epochs = new Map<number, Map<number, number>>();
+
+  /** Whether another record has been there with this number. */
+  isTaken(number: Buffer, digest: number): boolean {
+    const [epoch, sequence] = [number.readUInt16BE(0), number.readUIntBE(2, 6)];
+    let digests = this.#epochs.get(epoch);
+    if (digests === undefined) {
+      digests = new Map();
+      this.#epochs.set(epoch, digests);
+    }
+    const before = digests.get(sequence);
+    if (before === undefined) {
+      digests.set(sequence, digest);
+    }
+    return before !== undefined && before !== digest;
+  }
+}
+
+/** 30 bits, which a small integer holds: one of 10^9 pairs of records is mistaken for a copy. */
+const digestOf = (record: Buffer): number => createHash("sha256").update(record).digest().readUInt32BE(0) >>> 2;
 
 export class NonceAudit {
   /** What was found, in sentences. */
@@ -46,11 +83,15 @@ export class NonceAudit {
   /** Flows of one server are told from those of another by its name. */
   readonly #byFlow = new Map<string, Association>();
   readonly #byConnectionId = new Map<string, Association>();
-  /** Records by association, direction and nonce. */
-  readonly #seen = new Map<string, Buffer>();
+  /** The one that was silent longest first. */
+  readonly #known = new Set<Association>();
 
   /** A datagram to or from a server, which may have any name. */
-  look({ direction, bytes, flow }: Recorded, server: string): void {
+  look({ direction, bytes, flow, from }: Recorded, server: string): void {
+    const left = this.#byFlow.get(`${server} ${from}`);
+    if (left !== undefined && !this.#byFlow.has(`${server} ${flow}`)) {
+      this.#byFlow.set(`${server} ${flow}`, left); // the device has moved, perhaps in the middle of a handshake
+    }
     for (const record of recordsOf(bytes)) {
       if (record.readUInt16BE(EPOCH_AT) > 0) {
         this.#protected(direction, record, flow, server);
@@ -69,7 +110,25 @@ export class NonceAudit {
   }
 
   #begin(random: string, server: string): Association {
-    return { number: ++this.associations, server, random, isChanged: false };
+    const key = (): Key => ({ numbers: new Numbers(), nonces: new Numbers() });
+    const seen = { out: key(), in: key() };
+    const association = { number: ++this.associations, server, random, isChanged: false, seen };
+    this.#known.add(association);
+    if (this.#known.size > ASSOCIATIONS_MAX) {
+      this.#forget(this.#known.values().next().value!);
+    }
+    return association;
+  }
+
+  #forget(association: Association): void {
+    this.#known.delete(association);
+    for (const index of [this.#byFlow, this.#byConnectionId]) {
+      for (const [key, indexed] of index) {
+        if (indexed === association) {
+          index.delete(key);
+        }
+      }
+    }
   }
 
   #protected(direction: Recorded["direction"], record: Buffer, flow: number, server: string): void {
@@ -83,28 +142,28 @@ export class NonceAudit {
       this.violations.push(`association ${association.number} of ${association.server} is used with ${server}`);
     }
     this.records++;
+    this.#known.delete(association);
+    this.#known.add(association);
     const header = HEADER_BYTES + (hasId ? CONNECTION_ID_BYTES : 0);
-    const number = record.toString("hex", EPOCH_AT, EPOCH_AT + NONCE_BYTES);
-    const nonce = record.toString("hex", header, header + NONCE_BYTES);
+    const number = record.subarray(EPOCH_AT, EPOCH_AT + NONCE_BYTES);
+    const nonce = record.subarray(header, header + NONCE_BYTES);
+    const digest = digestOf(record);
+    const { numbers, nonces } = association.seen[direction];
     // Both count: what mbedTLS puts into the record is the epoch and the number, which other servers need not do.
-    for (const [what, value] of [
-      ["epoch and sequence number", number],
-      ["nonce", nonce],
+    for (const [what, value, seen] of [
+      ["epoch and sequence number", number, numbers],
+      ["nonce", nonce, nonces],
     ] as const) {
-      const key = `${association.number} ${direction} ${what} ${value}`;
-      const before = this.#seen.get(key);
-      if (before === undefined) {
-        this.#seen.set(key, record);
-      } else if (!before.equals(record)) {
+      if (seen.isTaken(value, digest)) {
         this.violations.push(
-          `association ${association.number}, ${direction}: two different records with the ${what} ${value}`,
+          `association ${association.number}, ${direction}: two different records with the ${what} ${value.toString("hex")}`,
         );
       }
     }
   }
 
-  /** The association of a record with an ID, which moves to the flow that it came from. */
-  #identified(record: Buffer, flow: number, server: string): Association {
+  /** The association of a record with an ID, where there is one, which moves to the flow that it came from. */
+  #identified(record: Buffer, flow: number, server: string): Association | undefined {
     const id = record.toString("hex", CONNECTION_ID_AT, CONNECTION_ID_AT + CONNECTION_ID_BYTES);
     const here = this.#byFlow.get(`${server} ${flow}`);
     let association = this.#byConnectionId.get(id);
@@ -112,7 +171,9 @@ export class NonceAudit {
       here.isChanged = false;
       association = here;
     }
-    association ??= this.#begin("", server); // it began before the audit did
+    if (association === undefined) {
+      return undefined;
+    }
     this.#byConnectionId.set(id, association);
     this.#byFlow.set(`${server} ${flow}`, association);
     return association;

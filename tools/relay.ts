@@ -1,6 +1,7 @@
 /**
  * A UDP relay between the device and its server that records every datagram, so that a test can count what really went
- * over the wire, and lose, double or hold back what it likes.
+ * over the wire, and lose, double or hold back what it likes. To the server each flow comes from an address of its own
+ * (Linux has all of 127.0.0.0/8 on loopback): none is ever mistaken for an earlier one, as ports are.
  *
  *     const relay = await Relay.to(serverPort);
  *     … connect to relay.port …
@@ -10,7 +11,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 
-import { CONNECTION_ID_BYTES } from "../../tools/est-server/engine.js";
+import { CONNECTION_ID_BYTES } from "./est-server/engine.js";
 
 const CONNECTION_ID_RECORD = 25;
 
@@ -21,11 +22,16 @@ export interface Recorded {
   readonly bytes: Buffer;
   /** Number of the relay's own socket to the server, one for each port of a device: see `rest`. */
   readonly flow: number;
+  /** The flow that this one goes on with, where the device has moved: see `move`. */
+  readonly from?: number | undefined;
 }
 
 interface Flow {
   readonly number: number;
+  readonly from: number | undefined;
   readonly back: Socket;
+  /** Answers do not find the device any more. */
+  isCut: boolean;
 }
 
 /** The DTLS records of a datagram, which may hold several (RFC 6347 section 4.1). */
@@ -41,6 +47,22 @@ export function* recordsOf(datagram: Buffer): IterableIterator<Buffer> {
 
 /** Milliseconds after which a flight has come as a whole. */
 const QUIET = 50;
+
+/** Milliseconds that the socket of a flow stays open at rest: what the server still says to it is recorded. */
+const LINGER = 60_000;
+
+/** Flows of all relays so far. */
+let flows = 0;
+
+/** An address that no flow had before; of IPv6 there is only one on loopback. */
+function ownAddress(target: string): string {
+  const number = ++flows;
+  return target === "127.0.0.1"
+    ? `127.${1 + ((number >> 16) % 254)}.${(number >> 8) & 255}.${number & 255}`
+    : target.includes(":")
+      ? "::"
+      : "0.0.0.0";
+}
 
 export class Relay {
   readonly datagrams: Recorded[] = [];
@@ -60,7 +82,10 @@ export class Relay {
   readonly #front: Socket;
   /** The latest flow of each port of a device. */
   readonly #flows = new Map<number, Flow>();
-  readonly #backs: Socket[] = [];
+  /** By the port of a device, the flow that it had before it moved. */
+  readonly #left = new Map<number, number>();
+  #flowCount = 0;
+  readonly #backs = new Set<Socket>();
   readonly #target: { port: number; address: string };
 
   private constructor(front: Socket, target: { port: number; address: string }) {
@@ -110,7 +135,24 @@ export class Relay {
    * not mistaken for the new one's, as it would be where the system gives a port to a second process.
    */
   rest(): void {
+    for (const { back } of this.#flows.values()) {
+      setTimeout(() => this.#end(back), LINGER).unref();
+    }
     this.#flows.clear();
+    this.#left.clear();
+  }
+
+  /**
+   * The device moves, as behind a NAT that has forgotten it: what it sends from now on comes from elsewhere, and what is
+   * still on its way to where it was does not find it.
+   */
+  move(): void {
+    const left = [...this.#flows];
+    this.rest();
+    for (const [devicePort, flow] of left) {
+      flow.isCut = true;
+      this.#left.set(devicePort, flow.number);
+    }
   }
 
   forget(): void {
@@ -122,36 +164,52 @@ export class Relay {
     clearTimeout(this.#quiet);
     this.#front.close();
     for (const back of this.#backs) {
+      this.#end(back);
+    }
+  }
+
+  #end(back: Socket): void {
+    if (this.#backs.delete(back)) {
       back.close();
     }
   }
 
   #fromDevice(bytes: Buffer, devicePort: number): void {
-    const { number, back } = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
+    const flow = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
+    const { back } = flow;
     this.#device = devicePort;
-    for (const part of this.split({ direction: "out", bytes, flow: number })) {
-      this.#record("out", part, number, () => back.send(part, this.#target.port, this.#target.address));
+    for (const part of this.split({ direction: "out", bytes, flow: flow.number, from: flow.from })) {
+      this.#record("out", part, flow, () => {
+        if (this.#backs.has(back)) {
+          back.send(part, this.#target.port, this.#target.address);
+        }
+      });
     }
   }
 
   #newFlow(devicePort: number): Flow {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
-    const number = this.#backs.push(back);
+    back.bind(0, ownAddress(this.#target.address));
+    this.#backs.add(back);
+    const flow: Flow = { number: ++this.#flowCount, from: this.#left.get(devicePort), back, isCut: false };
     back.on("message", (answer, { port }) => {
       if (port !== this.#target.port) {
         return; // what was for a device that is gone, whose port the system gave to this socket
       }
-      for (const part of this.split({ direction: "in", bytes: answer, flow: number })) {
-        this.#record("in", part, number, () => this.#front.send(part, devicePort, this.#target.address));
+      for (const part of this.split({ direction: "in", bytes: answer, flow: flow.number, from: flow.from })) {
+        this.#record("in", part, flow, () => {
+          if (!flow.isCut) {
+            this.#front.send(part, devicePort, this.#target.address);
+          }
+        });
       }
     });
-    const flow = { number, back };
     this.#flows.set(devicePort, flow);
     return flow;
   }
 
-  #record(direction: Direction, bytes: Buffer, flow: number, send: () => void): void {
-    const datagram = { direction, bytes, flow };
+  #record(direction: Direction, bytes: Buffer, { number, from }: Flow, send: () => void): void {
+    const datagram = { direction, bytes, flow: number, from };
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
       const late = this.late();
