@@ -116,6 +116,8 @@ export class JoinedNetwork {
   faults: Faults = { loss: 0, doubling: 0, reordering: 0 };
   /** What the server sends in place of its engine's answer; undefined: what the engine answers. */
   answer: (datagram: Uint8Array) => readonly Uint8Array[] | undefined = () => undefined;
+  /** What becomes of a datagram of the server's engine. */
+  deviate: (datagram: Uint8Array) => readonly Uint8Array[] = (datagram) => [datagram];
   /** What the UDP class throws: at its construction, and at the write with this index. */
   constructionError: Error | undefined;
   writeError: (index: number) => Error | undefined = () => undefined;
@@ -369,7 +371,9 @@ export class JoinedNetwork {
   }
 
   #sendTo(client: FakeUDP, datagram: Uint8Array): void {
-    this.#carry("in", datagram, () => client.receive([datagram], this));
+    for (const part of this.deviate(datagram)) {
+      this.#carry("in", part, () => client.receive([part], this));
+    }
   }
 
   #take(engine: ServerAssociation): Uint8Array | undefined {

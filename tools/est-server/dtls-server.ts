@@ -138,6 +138,8 @@ export interface DTLSServerOptions {
   idle?: number;
   /** One that was silent for so many milliseconds is dropped without a word, as if the server had lost its memory. */
   forget?: number;
+  /** What becomes of a datagram on its way out: for a server that does wrong. */
+  deviate?: (datagram: Uint8Array) => readonly Uint8Array[];
 }
 
 interface Association {
@@ -271,7 +273,7 @@ export class DTLSServer {
     engine.receive(time, datagram);
     const first = this.#take(engine);
     if (first !== undefined) {
-      this.#socket.send(first, endpoint);
+      this.#send(first, endpoint);
     }
     if (first === undefined || plainHandshake(first) !== SERVER_HELLO) {
       // A HelloVerifyRequest or an alert, or the message is no whole ClientHello. No more is taken: where an extension
@@ -344,10 +346,16 @@ export class DTLSServer {
     return length === 0 ? undefined : this.#buffer.slice(0, length);
   }
 
+  #send(datagram: Uint8Array, endpoint: Endpoint): void {
+    for (const part of this.#options.deviate?.(datagram) ?? [datagram]) {
+      this.#socket.send(part, endpoint);
+    }
+  }
+
   /** All datagrams that wait: the engine demands that before it is given anything else. */
   #flush({ engine, endpoint }: Association): void {
     for (let datagram = this.#take(engine); datagram !== undefined; datagram = this.#take(engine)) {
-      this.#socket.send(datagram, endpoint);
+      this.#send(datagram, endpoint);
     }
   }
 

@@ -20,7 +20,7 @@ export type Direction = "out" | "in";
 export interface Recorded {
   readonly direction: Direction;
   readonly bytes: Buffer;
-  /** Number of the relay's own socket to the server, one for each port of a device: see `rest`. */
+  /** A number for each port of a device, and each wake: see `rest`. It stays where the device moves. */
   readonly flow: number;
 }
 
@@ -130,8 +130,8 @@ export class Relay {
    * not mistaken for the new one's, as it would be where the system gives a port to a second process.
    */
   rest(): void {
-    for (const { back } of this.#flows.values()) {
-      setTimeout(() => this.#end(back), LINGER).unref();
+    for (const flow of this.#flows.values()) {
+      this.#retire(flow);
     }
     this.#flows.clear();
   }
@@ -141,10 +141,16 @@ export class Relay {
    * still on its way to where it was does not find it.
    */
   move(): void {
-    for (const flow of this.#flows.values()) {
+    for (const [devicePort, flow] of [...this.#flows]) {
       flow.isCut = true;
+      this.#retire(flow);
+      this.#newFlow(devicePort, flow.number);
     }
-    this.rest();
+  }
+
+  /** Stays open for what comes late. */
+  #retire({ back }: Flow): void {
+    setTimeout(() => this.#end(back), LINGER).unref();
   }
 
   forget(): void {
@@ -178,12 +184,11 @@ export class Relay {
     }
   }
 
-  #newFlow(devicePort: number): Flow {
+  #newFlow(devicePort: number, number = ++this.#flowCount): Flow {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
     back.bind(0, ownAddress(this.#target.address));
     this.#backs.add(back);
-    const flow: Flow = { number: ++this.#flowCount, back, isCut: false };
-    const { number } = flow;
+    const flow: Flow = { number, back, isCut: false };
     back.on("message", (answer, { port }) => {
       if (port !== this.#target.port) {
         return; // what was for a device that is gone, whose port the system gave to this socket
