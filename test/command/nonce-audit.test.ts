@@ -114,6 +114,18 @@ describe("the audit of nonces", () => {
     assert.match(audit.violations.join(), /association 1 of one is used with another/);
   });
 
+  it("follows a device that moves, which goes on with the keys that it has", () => {
+    shake(1000, 1, 7);
+    out(1000, request(1, 1, "crts"));
+    const moved = (flow: number, movedFrom: number, bytes: Buffer): void =>
+      audit.look({ direction: "out", bytes, flow, movedFrom }, "one");
+    moved(2000, 1000, sealed(APPLICATION_DATA, 2, [], "without an ID"));
+    assert.deepEqual(audit.violations, []);
+    assert.equal(audit.associations, 1);
+    moved(3000, 2000, sealed(APPLICATION_DATA, 2, [], "the same number"));
+    assert.match(audit.violations.join(), /association 1, out: .*0001000000000002/);
+  });
+
   it("does not let a record pass of which it does not know the key", () => {
     into(1000, answer(1, "a"));
     assert.equal(audit.violations.length, 1);

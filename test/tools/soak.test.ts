@@ -89,7 +89,8 @@ describe("a soak", () => {
     assert.match(sentences(report), /the key is not that of the certificate/);
   });
 
-  it("says in one line what is wrong with its options", async () => {
+  it("says in one line what is wrong with its options", async function () {
+    this.timeout(120_000);
     for (const [args, what] of [
       [["--minutes", "none"], /--minutes takes a number from 0\.1 to 10080, not "none"/],
       [["--devices", "2.5"], /--devices takes a whole number, not "2\.5"/],

@@ -467,17 +467,17 @@ export function handshakeDeviation(target: ServerMessage, how: string, often: Of
   };
 
   /** Records in the clear are numbered anew: one that is inserted would otherwise count as a copy. */
-  const numbered = (bytes: Buffer): Buffer => {
+  const numbered = (bytes: Buffer): Uint8Array => {
     const copy = Buffer.from(bytes);
     if (copy.length >= RECORD_BYTES && copy.readUInt16BE(3) === 0) {
       copy.writeUIntBE(sequence++, 5, 6);
     }
-    return copy;
+    return Uint8Array.from(copy); // with memory of its own, which a Buffer need not have
   };
 
   return (datagram) => {
     const bytes = Buffer.from(datagram);
-    const parts: Buffer[] = [];
+    const parts: Uint8Array[] = [];
     for (let at = 0; at + RECORD_BYTES <= bytes.length; ) {
       const end = at + RECORD_BYTES + bytes.readUInt16BE(at + 11);
       parts.push(...change(bytes.subarray(at, end)).map(numbered));

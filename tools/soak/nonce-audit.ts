@@ -81,7 +81,11 @@ export class NonceAudit {
   readonly #byConnectionId = new Map<string, Association>();
 
   /** A datagram to or from a server, which may have any name. */
-  look({ direction, bytes, flow }: Recorded, server: string): void {
+  look({ direction, bytes, flow, movedFrom }: Recorded, server: string): void {
+    const before = this.#byFlow.get(`${server} ${movedFrom}`);
+    if (before !== undefined && !this.#byFlow.has(`${server} ${flow}`)) {
+      this.#byFlow.set(`${server} ${flow}`, before);
+    }
     for (const record of recordsOf(bytes)) {
       if (record.readUInt16BE(EPOCH_AT) > 0) {
         this.#protected(direction, record, flow, server);

@@ -20,13 +20,16 @@ export type Direction = "out" | "in";
 export interface Recorded {
   readonly direction: Direction;
   readonly bytes: Buffer;
-  /** A number for each port of a device, and each wake: see `rest`. It stays where the device moves. */
+  /** Number of the relay's own socket to the server, one for each port of a device, and each wake: see `rest`. */
   readonly flow: number;
+  /** The flow that this one was before the device moved: the device does not know of it. */
+  readonly movedFrom?: number | undefined;
 }
 
 interface Flow {
   readonly number: number;
   readonly back: Socket;
+  readonly movedFrom: number | undefined;
   /** Answers do not find the device any more. */
   isCut: boolean;
 }
@@ -173,10 +176,10 @@ export class Relay {
   }
 
   #fromDevice(bytes: Buffer, devicePort: number): void {
-    const { number, back } = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
+    const { number, back, movedFrom } = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
     this.#device = devicePort;
-    for (const part of this.split({ direction: "out", bytes, flow: number })) {
-      this.#record("out", part, number, () => {
+    for (const part of this.split({ direction: "out", bytes, flow: number, movedFrom })) {
+      this.#record({ direction: "out", bytes: part, flow: number, movedFrom }, () => {
         if (this.#backs.has(back)) {
           back.send(part, this.#target.port, this.#target.address);
         }
@@ -184,17 +187,18 @@ export class Relay {
     }
   }
 
-  #newFlow(devicePort: number, number = ++this.#flowCount): Flow {
+  #newFlow(devicePort: number, movedFrom?: number): Flow {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
     back.bind(0, ownAddress(this.#target.address));
     this.#backs.add(back);
-    const flow: Flow = { number, back, isCut: false };
+    const flow: Flow = { number: ++this.#flowCount, back, movedFrom, isCut: false };
+    const { number } = flow;
     back.on("message", (answer, { port }) => {
       if (port !== this.#target.port) {
         return; // what was for a device that is gone, whose port the system gave to this socket
       }
       for (const part of this.split({ direction: "in", bytes: answer, flow: number })) {
-        this.#record("in", part, number, () => {
+        this.#record({ direction: "in", bytes: part, flow: number }, () => {
           if (!flow.isCut) {
             this.#front.send(part, devicePort, this.#target.address);
           }
@@ -205,12 +209,11 @@ export class Relay {
     return flow;
   }
 
-  #record(direction: Direction, bytes: Buffer, flow: number, send: () => void): void {
-    const datagram = { direction, bytes, flow };
+  #record(datagram: Recorded, send: () => void): void {
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
       const late = this.late();
-      if (this.reversed === direction) {
+      if (this.reversed === datagram.direction) {
         this.#hold(send);
       } else if (late > 0) {
         setTimeout(() => !this.#isClosed && send(), late);
