@@ -85,6 +85,8 @@ const PROTOCOL_ERRORS: Readonly<Record<number, string>> = {
   29440: "the server sent a message that cannot be decoded",
   30464: "the server sent a message out of turn",
   26112: "the server chose what was not offered",
+  29056: "the end of the handshake does not authenticate",
+  31232: "the server sent certificates that cannot be decoded",
 };
 
 /** What becomes of an association. */

@@ -10,6 +10,7 @@
 
 import "../../hosts/node/native.js";
 import { openKeys } from "../../hosts/node/native.js";
+import { buildFingerprint } from "../../src/dtls/engine.js";
 import { IdentityStore } from "../../src/enrollment/identity.js";
 import { type Operation, type WakeOptions, type WakeReport, wake } from "../../src/enrollment/wake.js";
 import type { KeyValueStore } from "../../src/io.js";
@@ -220,8 +221,14 @@ export class HostileWorld {
 
   /** How a device could come back: the data of its sessions. @throws where the table is not sound. */
   sessionsOf(memory: DeviceMemory): string[] {
-    const table = new SessionTable(memory.retained.slice(), { ...GEOMETRY, clock: this.network.clock });
-    return [...table.sessions()].map(({ kind, isContext, data }) => `${kind} ${isContext} ${Buffer.from(data).toString("hex")}`);
+    const table = new SessionTable(memory.retained.slice(), {
+      ...GEOMETRY,
+      clock: this.network.clock,
+      fingerprint: buildFingerprint(),
+    });
+    return [...table.sessions()].map(
+      ({ kind, isContext, data }) => `${kind} ${isContext} ${Buffer.from(data).toString("hex")}`,
+    );
   }
 
   /** The device's identity. @throws where key and certificate do not belong together. */

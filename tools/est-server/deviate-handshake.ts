@@ -11,8 +11,6 @@
  *      | 22 | FE FD | epoch | sequence | length | type | length | message seq | frag off | frag len | body
  */
 
-import { CONNECTION_ID_BYTES } from "./engine.js";
-
 /** What a server makes of a datagram. */
 export type Deviate = (datagram: Uint8Array) => readonly Uint8Array[];
 
@@ -308,7 +306,7 @@ const PARTICULAR: Readonly<Partial<Record<ServerMessage, Readonly<Record<string,
     "connection-id-255": connectionId(vector(1, Buffer.alloc(255, 1))),
     "connection-id-beyond": connectionId(Buffer.of(8, 1)),
     "connection-id-no-length": connectionId(Buffer.alloc(0)),
-    "connection-id-other": connectionId(vector(1, Buffer.alloc(CONNECTION_ID_BYTES, 1))),
+    "connection-id-other": connectionId(vector(1, Buffer.alloc(4, 1))),
   },
   Certificate: {
     "list-empty": body(() => Buffer.alloc(3)),

@@ -38,7 +38,8 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024)
   --help               this text
 
-  --misbehave takes one of
+  --misbehave takes one of these, or a deviation from DTLS or CoAP, such as ServerHello/suite-unoffered, Finished/flip-tag/once,
+  Block2/1/number-next, code/4.08 or message/token-other; --misbehave list lists them all
 ${Object.entries(MISBEHAVIOURS)
   .map(([name, what]) => `    ${name.padEnd(18)} ${what}`)
   .join("\n")}
@@ -111,6 +112,9 @@ function readOptions() {
     return undefined;
   }
   const { out, plain, refuse } = values;
+  if (values.misbehave === "list") {
+    return "list";
+  }
   if (!out) {
     throw new UsageError("--out DIR is needed: the CA and the factory identity are kept there");
   }
@@ -123,9 +127,10 @@ function readOptions() {
     throw new UsageError(`expected one of ${ATTRIBUTES.join(", ")} after --attributes, not "${values.attributes}"`);
   }
   const { misbehave, busy, root, associations } = values;
-  if (misbehave !== undefined && !(misbehave in MISBEHAVIOURS)) {
+  const isDeviation = misbehave?.includes("/");
+  if (misbehave !== undefined && !isDeviation && !(misbehave in MISBEHAVIOURS)) {
     throw new UsageError(
-      `expected one of ${Object.keys(MISBEHAVIOURS).join(", ")} after --misbehave, not "${misbehave}"`,
+      `expected one of ${Object.keys(MISBEHAVIOURS).join(", ")}, or a deviation (list lists them) after --misbehave, not "${misbehave}"`,
     );
   }
   if (busy !== undefined && !/^\d{1,6}$/.test(busy)) {
@@ -138,7 +143,8 @@ function readOptions() {
     throw new UsageError(`expected /PATH or coaps://HOST:PORT/PATH after --root, not "${root}"`);
   }
   return {
-    ...(misbehave !== undefined && { misbehave: misbehave as Misbehaviour }),
+    ...(misbehave !== undefined && !isDeviation && { misbehave: misbehave as Misbehaviour }),
+    deviation: isDeviation ? misbehave : undefined,
     ...(busy !== undefined && { busy: Number(busy) }),
     ...(values.delay !== undefined && { delay: timeOf("delay", values.delay) * 1000 }),
     ...(values.label !== undefined && { labels: values.label }),
@@ -198,11 +204,21 @@ async function main(): Promise<void> {
     process.stdout.write(USAGE);
     return;
   }
+  if (options === "list") {
+    const { DEVIATIONS_HELP } = await import("./deviate.js");
+    process.stdout.write(`${DEVIATIONS_HELP.join("\n")}\n`);
+    return;
+  }
   // Not before the options are read: loading the C core fails where it is not built, and takes its time.
   const { startEstServer } = await import("./server.js");
   const { dtlsHeap } = await import("../../hosts/node/native.js");
-  const { control, ...others } = options;
-  const server = await startEstServer({ ...others, log: say });
+  const { readDeviation } = await import("./deviate.js");
+  const { control, deviation, ...others } = options;
+  const server = await startEstServer({
+    ...others,
+    ...(deviation !== undefined && { deviation: readDeviation(deviation) }),
+    log: say,
+  });
   const { dir, host } = options;
   const file = (name: string) => quoted(join(dir, name));
   const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;

@@ -10,6 +10,7 @@ import "../../hosts/node/native.js";
 import { isIP } from "node:net";
 import { DevelopmentCA, type Identity } from "./ca.js";
 import { type CoAPPeer, type CoAPReport, CoAPServer } from "./coap-server.js";
+import type { Deviation } from "./deviate.js";
 import { type DTLSPeer, DTLSServer } from "./dtls-server.js";
 import { type ESTOptions, type ESTPeer, estHandler } from "./est.js";
 import { isAboutBlocks, MISBEHAVING_BLOCK, tamper } from "./misbehave.js";
@@ -39,6 +40,8 @@ export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca">> {
   tickets?: boolean;
   /** Takes part in connection IDs (RFC 9146); default true. */
   connectionIds?: boolean;
+  /** Rewrites what the server sends (deviate.ts): the other way to do wrong, beside `misbehave`. */
+  deviation?: Deviation;
   /** DTLS associations at most; the one that was silent longest makes room. Default 256. */
   associations?: number;
   /** Loses, without a word, associations that were silent for so many seconds; default: never. */
@@ -144,6 +147,7 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
     ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
     ...(options.tickets !== undefined && { tickets: options.tickets }),
     ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),
+    ...(options.deviation?.dtls !== undefined && { deviate: options.deviation.dtls }),
     ...(options.associations !== undefined && { associations: options.associations }),
     ...(options.forget !== undefined && { forget: options.forget * 1000 }),
     onOpen: (peer) => {
@@ -152,7 +156,11 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
           return peer.name;
         },
         dtls: peer,
-        send: (datagram) => peer.send(datagram),
+        send: (datagram) => {
+          for (const part of options.deviation?.coap?.(datagram) ?? [datagram]) {
+            peer.send(part);
+          }
+        },
       };
       clients.set(peer, client);
     },
