@@ -1,13 +1,12 @@
-// npm run bench:NAME: builds what is missing or out of date, then runs tools/bench/NAME.ts; it fails past recorded limits.
+// npm run bench: builds what is missing or out of date, then runs tools/bench/main.ts.
 import { main, SetupError } from "./run.mjs";
 import { setup } from "./setup.mjs";
 
 await main(async () => {
-  const [name, ...args] = process.argv.slice(2);
-  await setup({ peers: name === "wake" });
-  const bench = await import(`../build/tools/bench/${name}.js`);
+  await setup({ peers: true });
+  const bench = await import("../build/tools/bench/main.js");
   try {
-    return await bench.main(args);
+    return await bench.main(process.argv.slice(2));
   } catch (error) {
     throw new SetupError(error.message);
   }

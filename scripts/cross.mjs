@@ -1,14 +1,11 @@
-// npm run bench:size: compiles the C core, its XS glue and a board's C for the processors of devices, links them with
-// mbedTLS as firmware would, and prints what they take of flash and RAM. npm test does the same and prints nothing.
-//
-//     npm run bench:size            -Os, each function that nothing calls left out
-//     npm run bench:size -- --json
+// Compiles the C core, its XS glue and a board's C for the processors of devices, and links them with mbedTLS as firmware
+// would: -Os, each function that nothing calls left out. npm run bench:size prints what they take of flash and RAM.
 
 import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { main, SetupError, step } from "./run.mjs";
+import { SetupError, step } from "./run.mjs";
 import { cached, ensureTools, ensureXsSources, hashOf, mbedtlsSource, ROOT } from "./setup.mjs";
 
 const TARGETS = [
@@ -36,7 +33,7 @@ const TARGETS = [
 
 /** The parts of the table. Those of a board are compiled against declarations of the few ESP-IDF functions they call. */
 const PARTS = [
-  { name: "C core", sources: ["src/dtls/dtls.c", "src/pki/crypto.c"] },
+  { name: "C core", sources: ["src/dtls/dtls.c", "src/dtls/verification.c", "src/pki/crypto.c"] },
   { name: "XS glue", sources: ["src/dtls/engine.c", "src/pki/key.c", "hosts/moddable/device.c"] },
   {
     name: "board (ESP32)",
@@ -205,32 +202,4 @@ export async function sizes() {
     rmSync(work, { recursive: true, force: true });
   }
   return { version: mbedtls.version, sizes: all };
-}
-
-function print({ version, sizes: all }) {
-  const columns = ["text", "rodata", "data", "bss", "rtc"];
-  const row = (name, cells) => `${name.padEnd(24)}${cells.map((cell) => String(cell).padStart(9)).join("")}\n`;
-  for (const [target, parts] of Object.entries(all)) {
-    process.stdout.write(row(`${target}, -Os, bytes`, [...columns, "flash"]));
-    const total = { text: 0, rodata: 0, data: 0, bss: 0, rtc: 0 };
-    for (const [name, sums] of Object.entries(parts)) {
-      add(total, sums);
-      const label = name === "mbedTLS" ? `mbedTLS ${version}` : name;
-      process.stdout.write(row(`  ${label}`, [...columns.map((c) => sums[c]), sums.text + sums.rodata + sums.data]));
-    }
-    process.stdout.write(
-      row("  all", [...columns.map((column) => total[column]), total.text + total.rodata + total.data]),
-    );
-  }
-}
-
-if (process.argv[1]?.endsWith("cross.mjs")) {
-  await main(async () => {
-    const result = await sizes();
-    if (process.argv.includes("--json")) {
-      process.stdout.write(`${JSON.stringify(result)}\n`);
-    } else {
-      print(result);
-    }
-  });
 }

@@ -1,7 +1,7 @@
 // Runs the commands of the setup and says what it does: one line for each step, with its time.
 
 import { spawn } from "node:child_process";
-import { createWriteStream, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createWriteStream, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -16,13 +16,23 @@ export function say(line) {
   process.stderr.write(`${line}\n`);
 }
 
+/** What did not fail has no log any more. */
+function forgetLogs() {
+  if (readdirSync(logs).length === 0) {
+    rmdirSync(logs);
+  }
+}
+
 /**
  * Runs one command as a step named `what`. Its output goes to a log; the end of it is shown when the command fails.
  * On a terminal the command's newest line is shown while it runs.
  */
 export async function step(what, command, args, options = {}) {
   const started = Date.now();
-  logs ??= mkdtempSync(join(tmpdir(), "torpor-setup-"));
+  if (logs === undefined) {
+    logs = mkdtempSync(join(tmpdir(), "torpor-setup-"));
+    process.once("exit", forgetLogs);
+  }
   const log = join(logs, `${started}.log`);
   const out = createWriteStream(log);
   const terminal = process.stderr.isTTY;
@@ -68,4 +78,11 @@ export async function main(body) {
     say(error instanceof SetupError ? `torpor: ${error.message}` : (error.stack ?? String(error)));
     process.exitCode = 1;
   }
+}
+
+/** The DTLS engine that a command line asks for, as hosts/node/native.ts reads it: for `setup`. */
+export function engineOf(argv = process.argv) {
+  const at = argv.findIndex((argument) => argument === "--engine" || argument.startsWith("--engine="));
+  const told = at < 0 ? undefined : (argv[at].split("=")[1] ?? argv[at + 1] ?? "");
+  return told ?? (process.env.TORPOR_ENGINE || "mbedtls");
 }

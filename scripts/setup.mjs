@@ -1,7 +1,8 @@
 // Sets up what is missing: npm packages, compilers, mbedTLS, the native binding, the compiled TypeScript.
 //
 //     node scripts/setup.mjs            what `npm start` and `npx torpor` need
-//     node scripts/setup.mjs --tests    also the peers and tools that `npm test` needs
+//     node scripts/setup.mjs --tests    also the peers and tools that `npm test` needs, and the second engine
+//     node scripts/setup.mjs --engine wolfssl    also the DTLS engine over wolfSSL (GPL or commercial)
 //
 // Builds are kept in a cache outside the checkout, in a folder named by the hash of everything that went into them:
 // $TORPOR_CACHE, else $XDG_CACHE_HOME/torpor, else ~/.cache/torpor.
@@ -23,7 +24,7 @@ import {
 import { homedir } from "node:os";
 import { delimiter, dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { main, SetupError, say, step } from "./run.mjs";
+import { engineOf, main, SetupError, say, step } from "./run.mjs";
 
 export const ROOT = dirname(dirname(fileURLToPath(import.meta.url)));
 export const CACHE =
@@ -33,14 +34,19 @@ const BUILD = join(ROOT, "build");
 const MBEDTLS_SERIES = "3.6";
 /** The Debian release whose mbedTLS source package is of that series, and older ones that can fetch it from there. */
 const MBEDTLS_SUITE = "trixie";
-/** wolfSSL, a peer of the tests: the first with connection IDs in DTLS 1.2, and the suite of Debian that has it or a later one. */
+/**
+ * wolfSSL, the second engine and a peer of the tests: the first with connection IDs in DTLS 1.2 and with final ML-KEM, and the
+ * suite of Debian that has it or a later one. The engine takes WOLFSSL_ENGINE_FIRST too, and says what it lacks.
+ */
 const WOLFSSL_FIRST = "5.7.4";
+const WOLFSSL_ENGINE_FIRST = "5.7.2";
 const WOLFSSL_SUITE = "sid";
 
 // ---- what the setup needs from the system ----
 
 /** Commands by the Debian package that has them. */
 const BUILD_TOOLS = { gcc: "gcc", cmake: "cmake", ninja: "ninja-build" };
+const CLANG_TOOLS = { clang: "clang", "llvm-profdata": "llvm", "llvm-cov": "llvm" };
 const FETCH_TOOLS = { "dpkg-source": "dpkg-dev" };
 const TEST_TOOLS = {
   openssl: "openssl",
@@ -50,6 +56,7 @@ const TEST_TOOLS = {
   socat: "socat",
   valgrind: "valgrind",
   strace: "strace",
+  chromium: "chromium",
 };
 
 /** Whether the command is found, or the file where `command` is a whole path. */
@@ -283,7 +290,7 @@ export async function mbedtlsSource() {
  * mbedTLS as three static libraries with our configuration: a folder with include/ and lib/. For the desktop with the
  * server role, which the development server needs; for the simulated device without.
  */
-export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false } = {}) {
+export async function ensureMbedtls({ role = "server", bits = 64, sanitize = false, fuzz = false } = {}) {
   const { source, version } = await mbedtlsSource();
   const config = join(ROOT, "src", "dtls", "mbedtls", "config.h");
   const inputs = [
@@ -298,8 +305,15 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
     // Its assembler for 32 bits needs the register of the frame pointer.
     ours.push("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fomit-frame-pointer");
   }
+  if (fuzz) {
+    // The library compares names of no bytes by null pointers (x509_name_cmp): undefined before C2y, and harmless.
+    ours.push("-fsanitize=fuzzer-no-link,address,undefined", "-fno-sanitize=nonnull-attribute");
+    ours.push("-fno-sanitize-recover=all");
+  }
+  const cc = fuzz ? "clang" : "gcc";
   const flags = [...ours, `-I"${join(ROOT, "hosts", "desktop", "include")}"`];
-  const name = `mbedtls-${version}-${role}-${bits}-${sanitize ? "sanitized-" : ""}${hashOf(compiler(), ours.join(" "), ...inputs)}`;
+  const label = `${role}-${bits}-${sanitize ? "sanitized-" : ""}${fuzz ? "fuzz-" : ""}`;
+  const name = `mbedtls-${version}-${label}${hashOf(compiler(cc), ours.join(" "), ...inputs)}`;
   return cached(name, async (folder, work) => {
     say(`torpor: building mbedTLS ${version} for a ${bits}-bit ${role}, with the device's configuration`);
     const build = join(work, "build");
@@ -308,6 +322,7 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
       ...["-DCMAKE_BUILD_TYPE=None", "-DENABLE_PROGRAMS=OFF", "-DENABLE_TESTING=OFF", "-DGEN_FILES=OFF"],
       ...["-DCMAKE_POSITION_INDEPENDENT_CODE=ON", "-DCMAKE_INSTALL_LIBDIR=lib", `-DCMAKE_INSTALL_PREFIX=${folder}`],
       ...[`-DMBEDTLS_CONFIG_FILE=${config}`, `-DCMAKE_C_FLAGS=${flags.join(" ")}`],
+      ...(fuzz ? ["-DCMAKE_C_COMPILER=clang"] : []),
     ]);
     await step("compiling mbedTLS", "ninja", ["-C", build, "install"]);
   });
@@ -315,26 +330,57 @@ export async function ensureMbedtls({ role = "server", bits = 64, sanitize = fal
 
 // ---- our own native code ----
 
-function compiler() {
-  return spawnSync("gcc", ["--version"], { encoding: "utf8" }).stdout.split("\n")[0];
+function compiler(command = "gcc") {
+  return spawnSync(command, ["--version"], { encoding: "utf8" }).stdout.split("\n")[0];
 }
 
-/** The binding `torpor.node` and the test program `core_test`: the folder that holds them. */
-export async function ensureNative({ sanitize = false } = {}) {
+/** clang with libFuzzer and the sanitizers, whose libraries Debian has in a package for each version. */
+async function ensureClang() {
+  const purpose = "fuzzing and coverage of the C core";
+  await ensureTools(CLANG_TOOLS, purpose);
+  const links = () => {
+    const input = "int LLVMFuzzerTestOneInput(const char *p, unsigned long n) { return p == 0 && n > 0; }\n";
+    const args = ["-fsanitize=fuzzer,address", "-x", "c", "-", "-o", "/dev/null"];
+    return spawnSync("clang", args, { input, stdio: ["pipe", "ignore", "ignore"] }).status === 0;
+  };
+  if (!links()) {
+    const major = /version (\d+)/.exec(compiler("clang"))?.[1];
+    await ensureTools({ libFuzzer: `libclang-rt-${major}-dev` }, purpose);
+    if (!links()) {
+      throw new SetupError(
+        `clang does not link with libFuzzer, needed for ${purpose}: install libclang-rt-${major}-dev`,
+      );
+    }
+  }
+}
+
+/**
+ * The binding `torpor.node` and, over mbedTLS, the test programs `core_test` and `device_test`: the folder that holds them.
+ */
+export async function ensureNative({ sanitize = false, coverage = false, engine = "mbedtls" } = {}) {
   const mbedtls = await ensureMbedtls();
+  const wolfssl = engine === "wolfssl" ? await ensureWolfsslLibrary({ sanitize }) : undefined;
+  if (coverage) {
+    await ensureClang();
+  }
   const headers = join(ROOT, "node_modules", "node-api-headers", "include");
   const inputs = [
     join(ROOT, "CMakeLists.txt"),
     ...["src", "hosts", "test/core"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
-  const name = `native-${sanitize ? "sanitized-" : ""}${hashOf(mbedtls, ...contents(inputs))}`;
+  const label = `${engine === "mbedtls" ? "" : `${engine}-`}${sanitize ? "sanitized-" : ""}${coverage ? "coverage-" : ""}`;
+  const compilers = coverage ? compiler("clang") : "";
+  const name = `native-${label}${hashOf(mbedtls, wolfssl?.folder ?? "", compilers, ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(`torpor: building the C core${sanitize ? " with sanitizers" : " and its Node.js binding"}`);
+    const how = sanitize ? " with sanitizers" : ` and its Node.js binding${coverage ? ", with coverage" : ""}`;
+    say(`torpor: building the C core${wolfssl === undefined ? "" : " over wolfSSL"}${how}`);
     const build = join(work, "build");
     await step("configuring the C core", "cmake", [
       ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo"],
       ...[`-DMBEDTLS_PREFIX=${mbedtls}`, `-DNODE_API_HEADERS=${sanitize ? "" : headers}`],
-      `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`,
+      ...[`-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+      ...(coverage ? ["-DCMAKE_C_COMPILER=clang"] : []),
+      ...(wolfssl?.options ?? []),
     ]);
     await step("compiling the C core", "ninja", ["-C", build]);
     for (const made of ["torpor.node", "core_test", "device_test"]) {
@@ -345,7 +391,43 @@ export async function ensureNative({ sanitize = false } = {}) {
   });
 }
 
-// ---- wolfSSL, a peer of the tests ----
+/** The C core's fuzzers by name, one program each: test/fuzz/core/. */
+export const CORE_FUZZERS = ["handshake", "records", "saved", "crypto", "storage"];
+
+/** What clang builds: the fuzzers, or for line coverage the fuzzers, the binding and the core's tests. The folder. */
+export async function ensureFuzzers({ coverage = false } = {}) {
+  await ensureClang();
+  const mbedtls = await ensureMbedtls({ fuzz: true });
+  const inputs = [
+    join(ROOT, "CMakeLists.txt"),
+    ...["src", "hosts", "test"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
+  ];
+  const label = `fuzzers-${coverage ? "coverage-" : ""}`;
+  return cached(`${label}${hashOf(compiler("clang"), mbedtls, ...contents(inputs))}`, async (folder, work) => {
+    say(`torpor: building the fuzzers of the C core${coverage ? ", with coverage" : ""}`);
+    const build = join(work, "build");
+    await step("configuring the fuzzers", "cmake", [
+      ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_C_COMPILER=clang"],
+      ...[`-DMBEDTLS_PREFIX=${mbedtls}`, "-DTORPOR_FUZZ=ON", `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+    ]);
+    await step("compiling the fuzzers", "ninja", ["-C", build]);
+    for (const name of CORE_FUZZERS) {
+      renameSync(join(build, name), join(folder, name));
+    }
+  });
+}
+
+/** The program `measure` of the benchmarks: the folder that holds it. */
+function ensureMeasure() {
+  const source = join(ROOT, "tools", "bench", "measure.c");
+  return cached(`measure-${hashOf(compiler(), readFileSync(source))}`, (folder) =>
+    step("compiling what measures processes", "gcc", [
+      ...["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", source, "-o", join(folder, "measure")],
+    ]),
+  );
+}
+
+// ---- wolfSSL, the second engine and a peer of the tests ----
 
 const GET_WOLFSSL = `get the sources of wolfSSL ${WOLFSSL_FIRST} or later and name their folder: WOLFSSL_DIR=/path/to/wolfssl npm test`;
 
@@ -376,13 +458,60 @@ function debianWolfssl() {
   });
 }
 
-/** The program `wolfssl_server`: the folder that holds it. wolfSSL is under the GPL; nothing else is linked with it. */
-async function ensureWolfssl() {
+async function wolfsslSource(first) {
   const source = process.env.WOLFSSL_DIR || (await debianWolfssl());
   const version = wolfsslVersionOf(source);
-  if (version === undefined || !isAtLeast(version, WOLFSSL_FIRST)) {
+  if (version === undefined || !isAtLeast(version, first)) {
     throw new SetupError(`${source} holds ${version ? `wolfSSL ${version}` : "no wolfSSL"}; ${GET_WOLFSSL}`);
   }
+  return { source, version };
+}
+
+/**
+ * wolfSSL as a static library with our configuration: the folder with libwolfssl.a, and the options of CMake for what is
+ * linked with it. Under the GPL or a commercial licence: only where it was asked for.
+ */
+export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitize = false } = {}) {
+  const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
+  const here = join(ROOT, "src", "dtls", "wolfssl");
+  const definitions = ["TORPOR_WOLFSSL_CORE"];
+  if (role === "server") {
+    definitions.push("TORPOR_SERVER");
+  }
+  if (isAtLeast(version, WOLFSSL_FIRST)) {
+    definitions.push("TORPOR_MLKEM");
+  } else {
+    say(`torpor: wolfSSL ${version} lacks final ML-KEM: no hybrid key exchange`);
+  }
+  const inputs = [
+    ...contents([join(here, "user_settings.h"), join(here, "CMakeLists.txt")]),
+    ...contents(
+      ["src", "wolfcrypt", "wolfssl"].flatMap((name) => filesBelow(join(source, name), /\.[chi]$/)),
+      source,
+    ),
+  ];
+  const defines = `-DTORPOR_WOLFSSL_DEFINITIONS=${definitions.join(";")}`;
+  const label = `${role}-${bits}-${sanitize ? "sanitized-" : ""}`;
+  const folder = await cached(
+    `wolfssl-library-${version}-${label}${hashOf(compiler(), defines, ...inputs)}`,
+    async (made, work) => {
+      say(`torpor: building wolfSSL ${version} for a ${bits}-bit ${role}`);
+      const build = join(work, "build");
+      await step("configuring wolfSSL", "cmake", [
+        ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=None", `-DWOLFSSL_SOURCE=${source}`],
+        ...[`-DBITS=${bits}`, `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, defines],
+      ]);
+      await step("compiling wolfSSL", "ninja", ["-C", build]);
+      renameSync(join(build, "libwolfssl.a"), join(made, "libwolfssl.a"));
+    },
+  );
+  const options = ["-DTORPOR_ENGINE=wolfssl", `-DWOLFSSL_PREFIX=${folder}`, `-DWOLFSSL_SOURCE=${source}`, defines];
+  return { folder, options, version };
+}
+
+/** The program `wolfssl_server`: the folder that holds it. */
+async function ensureWolfssl() {
+  const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
   const here = join(ROOT, "test", "peers", "wolfssl");
   const inputs = [
     ...contents(filesBelow(here, /\.[ch]$|^CMakeLists\.txt$/)),
@@ -466,8 +595,12 @@ async function deviceBits() {
  * The program `simulator`, with slots of 32 or 64 bits. `variant` is "" for the device as it is; "debug" has stack
  * traces with file and line; "sanitized" is built with AddressSanitizer, UndefinedBehaviorSanitizer.
  */
-export async function ensureSimulator({ bits, variant = "" }) {
+export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }) {
   const mbedtls = await ensureMbedtls({ role: "device", bits, sanitize: variant === "sanitized" });
+  const wolfssl =
+    engine === "wolfssl"
+      ? await ensureWolfsslLibrary({ role: "device", bits, sanitize: variant === "sanitized" })
+      : undefined;
   const xs = join(await ensureXsSources(), "moddable", "xs");
   const here = join(ROOT, "hosts", "simulator");
   const xsInputs = [join(here, "CMakeLists.txt"), join(here, "xsplatform.h")];
@@ -490,11 +623,15 @@ export async function ensureSimulator({ bits, variant = "" }) {
     },
   );
   const inputs = ["src", "hosts"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$|^CMakeLists\.txt$/));
-  const name = `simulator-${label}${hashOf(mbedtls, library, ...contents(inputs))}`;
+  const own = `${engine === "mbedtls" ? "" : `${engine}-`}${label}`;
+  const name = `simulator-${own}${hashOf(mbedtls, wolfssl?.folder ?? "", library, ...contents(inputs))}`;
   return cached(name, async (folder, work) => {
-    say(`torpor: building the simulator ${called}`);
+    say(`torpor: building the simulator ${called}${wolfssl === undefined ? "" : ", over wolfSSL"}`);
     const build = join(work, "build");
-    const parts = [`-DXS_LIBRARY=${join(library, "libxs.a")}`, `-DMBEDTLS_PREFIX=${mbedtls}`];
+    const parts = [
+      ...[`-DXS_LIBRARY=${join(library, "libxs.a")}`, `-DMBEDTLS_PREFIX=${mbedtls}`],
+      ...(wolfssl?.options ?? []),
+    ];
     await step("configuring the simulator", "cmake", cmake(build, "simulator", ...parts));
     await step("compiling the simulator", "ninja", ["-C", build]);
     renameSync(join(build, "simulator"), join(folder, "simulator"));
@@ -503,8 +640,8 @@ export async function ensureSimulator({ bits, variant = "" }) {
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, each only where
- * it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding` and
+ * `wolfsslSimulator` the second engine, `measure` what the benchmarks run processes by, each only where it was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -517,9 +654,12 @@ function announce(parts) {
 
 // ---- TypeScript ----
 
-async function ensureCompiled() {
+async function ensureCompiled(simulator) {
   const tsc = join(ROOT, "node_modules", "typescript", "bin", "tsc");
   await step("compiling TypeScript", process.execPath, [tsc, "-b"], { cwd: ROOT });
+  // A wake is to begin as on a device, whose modules are byte code: parsing them takes longer than most wakes.
+  const device = join(BUILD, "hosts", "simulator", "main.js");
+  await step("compiling the device's modules to XS byte code", simulator, [device, "--compile", "1"]);
 }
 
 // ---- all of it ----
@@ -547,10 +687,19 @@ function isReady(wanted, parts) {
 
 /**
  * @param tests also what the tests need: peers and tools, and the simulator's other builds
- * @param peers of these only the DTLS and CoAP peers, for a benchmark
+ * @param peers of these only what a benchmark needs: the DTLS and CoAP peers, and what measures processes
  * @param debug also the simulator's debug build
+ * @param engine "wolfssl": also the second engine.
  */
-export async function setup({ tests = false, peers = tests, debug = false } = {}) {
+export async function setup({
+  tests = false,
+  peers = tests,
+  debug = false,
+  engine = tests ? "wolfssl" : "mbedtls",
+} = {}) {
+  if (engine !== "mbedtls" && engine !== "wolfssl") {
+    throw new SetupError(`--engine ${engine}: expected mbedtls or wolfssl`);
+  }
   const major = Number(process.versions.node.split(".")[0]);
   if (major < 20) {
     throw new SetupError(`Node.js ${process.versions.node} is too old: 20 or later is needed`);
@@ -561,7 +710,10 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
-    others.push("wolfssl");
+    others.push("wolfssl", "measure");
+  }
+  if (engine === "wolfssl") {
+    others.push("wolfsslBinding", "wolfsslSimulator");
   }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
@@ -581,15 +733,21 @@ export async function setup({ tests = false, peers = tests, debug = false } = {}
   }
   if (peers) {
     parts.wolfssl = await wolfsslServer();
+    parts.measure = join(await ensureMeasure(), "measure");
+  }
+  if (engine === "wolfssl") {
+    parts.wolfsslBinding = join(await ensureNative({ engine }), "torpor.node");
+    parts.wolfsslSimulator = await simulator({ bits, engine });
   }
   announce(parts);
-  await ensureCompiled();
+  await ensureCompiled(parts.simulator);
   writeFileSync(join(BUILD, ".ready"), wanted);
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await main(async () => {
-    await setup({ tests: process.argv.includes("--tests") });
+    const tests = process.argv.includes("--tests");
+    await setup({ tests, engine: tests ? "wolfssl" : engineOf() });
     say("torpor: all set up");
   });
 }

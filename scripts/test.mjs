@@ -3,11 +3,12 @@
 //     npm test                    everything, as .ci/run does
 //     npm test -- --grep ticket   only the mocha tests whose names match
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { sizes } from "./cross.mjs";
+import { fuzzAll } from "./fuzz.mjs";
 import { main, SetupError, say, step } from "./run.mjs";
 import { ensureNative, ROOT, setup } from "./setup.mjs";
 
@@ -24,12 +25,34 @@ async function core(what, native, ...before) {
   }
 }
 
-function mocha(args) {
+/** Seconds of fuzzing in all. More is done by npm run fuzz. */
+const FUZZING = 180;
+
+/** Every fuzzer: first the inputs that are kept in test/fuzz/corpus, then new ones, of the same seed each time. */
+async function fuzz() {
+  say("torpor: fuzzing, three minutes in all");
+  const folder = mkdtempSync(join(tmpdir(), "torpor-fuzz-"));
+  if ((await fuzzAll({ inAll: FUZZING, jobs: 2, seed: 1, folder })) > 0) {
+    throw new SetupError(`fuzzing has found something: see above. The inputs are in ${join(folder, "findings")}`);
+  }
+  rmSync(folder, { recursive: true, force: true });
+}
+
+function mocha(args, env = {}) {
   const [command, before] = npx(["mocha", "bin", "mocha.js"]);
   return new Promise((resolve) => {
-    spawn(command, [...before, ...args], { cwd: ROOT, stdio: "inherit" }).on("close", resolve);
+    spawn(command, [...before, ...args], { cwd: ROOT, stdio: "inherit", env: { ...process.env, ...env } }).on(
+      "close",
+      resolve,
+    );
   });
 }
+
+/** What runs once more over the second engine: its own tests, and those that both engines must pass from the same files. */
+const SECOND_ENGINE = [
+  "test/wolfssl/**/*.test.ts",
+  ...["engine", "hostile", "loss"].map((name) => `test/dtls/${name}.test.ts`),
+];
 
 /** Bytes and slots of stack for a test file in XS: more than a device's, for all tests of a file share one machine. */
 const XS_HEAP = "262144";
@@ -77,6 +100,13 @@ async function xs() {
   return failed;
 }
 
+/** The second engine as it says itself, with what its version lacks. */
+function wolfsslVersion() {
+  const { wolfsslBinding } = JSON.parse(readFileSync(join(ROOT, "build", "native.json"), "utf8"));
+  const code = `process.stdout.write(require(${JSON.stringify(wolfsslBinding)}).xs_torpor_dtls_library())`;
+  return spawnSync(process.execPath, ["-e", code], { encoding: "utf8" }).stdout;
+}
+
 await main(async () => {
   await setup({ tests: true });
   const args = process.argv.slice(2);
@@ -93,6 +123,17 @@ await main(async () => {
     const sanitized = await ensureNative({ sanitize: true });
     await core("C core", native);
     await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", sanitized);
+    const second = await ensureNative({ engine: "wolfssl" });
+    const secondSanitized = await ensureNative({ engine: "wolfssl", sanitize: true });
+    await core("C core over wolfSSL under AddressSanitizer and UndefinedBehaviorSanitizer", secondSanitized);
+    await core(
+      "C core over wolfSSL under valgrind",
+      second,
+      "valgrind",
+      "-q",
+      "--error-exitcode=9",
+      "--leak-check=full",
+    );
     await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
     await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
   }
@@ -108,14 +149,17 @@ await main(async () => {
     await sizes();
   }
   if (args.length === 0) {
+    await fuzz();
     say("torpor: portable tests in XS, the device's engine");
     if ((await xs()) > 0) {
       throw new SetupError("tests failed in XS");
     }
   }
   say("torpor: tests in Node.js");
-  const failed = await mocha(["test/**/*.test.ts", ...args]);
-  if (failed !== 0) {
-    throw new SetupError(`tests failed (mocha ended with ${failed})`);
+  const failed = await mocha(["test/**/*.test.ts", "--ignore", "test/wolfssl/**", ...args]);
+  say(`torpor: tests over the second engine, ${wolfsslVersion()}`);
+  const failedToo = await mocha([...SECOND_ENGINE, ...args], { TORPOR_ENGINE: "wolfssl" });
+  if (failed !== 0 || failedToo !== 0) {
+    throw new SetupError(`tests failed (mocha ended with ${failed}, over the second engine with ${failedToo})`);
   }
 });

@@ -13,17 +13,38 @@ export interface Finished {
   readonly stderr: string;
 }
 
-export function run(
-  command: string,
-  args: readonly string[],
-  options: { cwd?: string; env?: object } = {},
-): Promise<Finished> {
-  return new Promise((resolve, reject) => {
-    const child = spawn(command, args, {
-      cwd: options.cwd,
-      env: { ...process.env, ...options.env },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
+export interface RunOptions {
+  readonly cwd?: string;
+  readonly env?: object;
+}
+
+export interface Running {
+  readonly finished: Promise<Finished>;
+  /** Ends it, and what it has started, where they are: SIGKILL. */
+  cut(): void;
+}
+
+/** Starts a program that can be cut off: in a process group of its own. */
+export function start(command: string, args: readonly string[], { cwd, env }: RunOptions = {}): Running {
+  return launch(command, args, { cwd, env, detached: true });
+}
+
+export function run(command: string, args: readonly string[], { cwd, env }: RunOptions = {}): Promise<Finished> {
+  return launch(command, args, { cwd, env, detached: false }).finished;
+}
+
+interface LaunchOptions {
+  readonly cwd: string | undefined;
+  readonly env: object | undefined;
+  readonly detached: boolean;
+}
+
+function launch(command: string, args: readonly string[], { cwd, env, detached }: LaunchOptions): Running {
+  const child = spawn(command, args, {
+    ...{ cwd, detached, env: { ...process.env, ...env } },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const finished = new Promise<Finished>((resolve, reject) => {
     let stdout = "";
     let stderr = "";
     child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
@@ -31,4 +52,14 @@ export function run(
     child.on("error", reject);
     child.on("close", (status) => resolve({ status, stdout, stderr }));
   });
+  return {
+    finished,
+    cut: () => {
+      try {
+        process.kill(-child.pid!, "SIGKILL");
+      } catch {
+        // It has come to its end.
+      }
+    },
+  };
 }

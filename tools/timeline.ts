@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { engineName } from "../hosts/node/native.js";
 import type { WakeLine } from "../hosts/node/result.js";
 import { slotsNotice } from "../hosts/node/simulator.js";
 import { startEstServer } from "./est-server/server.js";
@@ -23,6 +24,7 @@ const HELP = `npm start: a simulated device against the development EST server o
   --state DIR  keeps the device's memory there, and the server's CA in DIR-est-server; otherwise both are gone at the end
   --block SIZE, --mtu N, --heap BYTES
                as for torpor
+  --engine NAME  what runs DTLS: mbedtls (DTLS 1.2, the default), or wolfssl (DTLS 1.3; GPL or commercial)
   --host HOST  simulator (the default: XS with a device's memory) or node
 `;
 
@@ -35,6 +37,18 @@ interface Step {
   readonly args: readonly string[];
   /** Whether the server loses its associations first, as by a restart that keeps its sessions. */
   readonly isForgotten?: boolean;
+}
+
+/** Over wolfSSL, with DTLS 1.3: no association is saved, and each ticket brings the next. */
+function planWithTickets(wakes: number): Step[] {
+  const boot = { title: "first boot: crts, att, a new key, sen", args: ["run"] };
+  const full = { title: "a new certificate, so a new session", args: ["crts"] };
+  const ticket = { title: "back by the ticket, which brings the next one", args: ["crts"] };
+  const alone = { title: "back by ticket, without a key exchange of its own", args: ["crts", "--psk-alone"] };
+  const renewal = { title: "renewal by ticket: a new key, sren", args: ["sren"] };
+  return wakes === 4
+    ? [boot, full, ticket, renewal]
+    : [boot, full, ...Array<Step>(wakes - 4).fill(ticket), alone, renewal];
 }
 
 /** First boot, the ways back in turn, and the renewal last. */
@@ -65,6 +79,9 @@ function plan(wakes: number): Step[] {
 
 const WAYS = { full: "full handshake", session: "session id", ticket: "ticket", context: "context" } as const;
 
+/** What is said where the device came from another UDP port than before. */
+export const MOVED = "from another UDP port: the server followed the connection ID";
+
 function describe(line: WakeLine, title: string, reference: WakeLine, hasMoved: boolean): string {
   const { handshake, application } = line;
   const bytes = handshake.bytesOut + handshake.bytesIn;
@@ -81,7 +98,7 @@ function describe(line: WakeLine, title: string, reference: WakeLine, hasMoved: 
     `        application ${application.bytesOut} B out, ${application.bytesIn} B in, ${line.overhead} B of it around each ` +
       `message to the server; ${line.ms} ms; ` +
       `heap peak: ${line.heap.xsPeak > 0 ? `XS ${line.heap.xsPeak} B, ` : ""}DTLS ${line.heap.dtlsPeak} B`,
-    ...(hasMoved ? ["        from another UDP port: the server followed the connection ID"] : []),
+    ...(hasMoved ? [`        ${MOVED}`] : []),
     ...line.notes.map((note) => `        note: ${note}`),
     "        sleeps",
   ].join("\n");
@@ -98,6 +115,7 @@ export async function main(argv: readonly string[]): Promise<void> {
       mtu: text,
       host: text,
       heap: text,
+      engine: text,
       json: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
@@ -142,7 +160,7 @@ export async function main(argv: readonly string[]): Promise<void> {
     const lines: WakeLine[] = [];
     /** The latest full handshake: what the others are compared with. */
     let full: WakeLine | undefined;
-    for (const { title, args, isForgotten } of plan(wakes)) {
+    for (const { title, args, isForgotten } of engineName() === "wolfssl" ? planWithTickets(wakes) : plan(wakes)) {
       if (isForgotten) {
         server.forget();
       }

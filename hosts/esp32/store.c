@@ -6,6 +6,8 @@
 
 #include "nvs_flash/include/nvs.h"
 
+#include "../../src/crc32.h"
+
 #define NAME_BYTES (TORPOR_STORE_KEY_MAX + 3)
 
 /* One copy of a value. */
@@ -16,18 +18,6 @@ typedef struct {
     uint32_t sequence;
     int present; /* something is there, sound or not */
 } copy;
-
-static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t length)
-{
-    crc = ~crc;
-    while (length-- > 0) {
-        crc ^= *bytes++;
-        for (int bit = 0; bit < 8; bit++) {
-            crc = (crc >> 1) ^ (0xEDB88320u & (0u - (crc & 1)));
-        }
-    }
-    return ~crc;
-}
 
 static uint32_t get32(const uint8_t *bytes)
 {
@@ -43,7 +33,7 @@ static void put32(uint8_t *bytes, uint32_t value)
 
 static uint32_t check_of(const uint8_t *blob, size_t length)
 {
-    return crc32(crc32(0, blob, 4), blob + TORPOR_STORE_HEAD, length);
+    return torpor_crc32(blob + TORPOR_STORE_HEAD, length, torpor_crc32(blob, 4, 0));
 }
 
 static int error_of(esp_err_t err)

@@ -113,13 +113,13 @@ void xs_torpor_store_delete(xsMachine *the)
 
 void xs_torpor_device_number(xsMachine *the)
 {
-    result(the, torpor_device_number(uint32_of(the, 0)));
+    result(the, torpor_retained_number(torpor_device_memory(), uint32_of(the, 0)));
 }
 
 void xs_torpor_device_set_number(xsMachine *the)
 {
     uint32_t index = uint32_of(the, 0), value = uint32_of(the, 1);
-    torpor_device_set_number(index, value);
+    torpor_retained_set_number(torpor_device_memory(), index, value);
 }
 
 /* The memory is the device's: nothing to free. */
@@ -131,7 +131,7 @@ void xs_torpor_retained_destructor(void *data)
 void xs_torpor_device_retained(xsMachine *the)
 {
     uint32_t length = uint32_of(the, 0);
-    uint8_t *bytes = torpor_device_retained(length);
+    uint8_t *bytes = torpor_retained_bytes(torpor_device_memory(), length);
 
     if (bytes == NULL) {
         xsRangeError("a session table of %d bytes does not fit the %d bytes of retained memory: take fewer or smaller "

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "retained.h"
+
 /* What mcconfig makes of the manifests' `defines`. */
 #if defined(__has_include)
 #if __has_include("mc.defines.h")
@@ -51,12 +53,8 @@ int torpor_store_write(const char *path, const char *key, const uint8_t *bytes, 
 /* A key that is not there is no error. */
 int torpor_store_delete(const char *path, const char *key);
 
-/* Numbers that survive deep sleep: see retained.h. */
-enum { TORPOR_NUMBER_WAKES, TORPOR_NUMBER_FAILURES, TORPOR_NUMBER_CLOCK_SET, TORPOR_NUMBERS };
-uint32_t torpor_device_number(unsigned index);
-void torpor_device_set_number(unsigned index, uint32_t value);
-/* `length` bytes that survive deep sleep, all zero where they were kept for another length; NULL: so many are not had. */
-uint8_t *torpor_device_retained(size_t length);
+/* What survives deep sleep: see retained.h. Good once the device is open. */
+torpor_retained *torpor_device_memory(void);
 
 /* Bytes at the peak; 0: not counted. */
 uint32_t torpor_device_dtls_heap(void);

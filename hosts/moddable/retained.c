@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "device.h"
+#include "../../src/crc32.h"
 
 #define MAGIC 0x54525031u /* TRP1 */
 
@@ -19,22 +19,9 @@ struct torpor_retained {
 
 _Static_assert(offsetof(torpor_retained, bytes) == TORPOR_RETAINED_HEAD, "the head is as drawn in retained.h");
 
-static uint32_t crc32(const uint8_t *bytes, size_t length)
-{
-    uint32_t crc = 0xFFFFFFFFu;
-
-    while (length-- > 0) {
-        crc ^= *bytes++;
-        for (int bit = 0; bit < 8; bit++) {
-            crc = (crc >> 1) ^ (0xEDB88320u & (0u - (crc & 1)));
-        }
-    }
-    return ~crc;
-}
-
 static uint32_t check_of(const torpor_retained *r)
 {
-    return crc32((const uint8_t *) r, offsetof(torpor_retained, check));
+    return torpor_crc32((const uint8_t *) r, offsetof(torpor_retained, check), 0);
 }
 
 torpor_retained *torpor_retained_open(void *memory, size_t size, const uint8_t firmware[TORPOR_FIRMWARE_BYTES])

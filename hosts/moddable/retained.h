@@ -23,7 +23,8 @@ typedef struct torpor_retained torpor_retained;
 /* `memory`: at least the head, aligned to 4. `firmware`: another one means that nothing is kept. */
 torpor_retained *torpor_retained_open(void *memory, size_t size, const uint8_t firmware[TORPOR_FIRMWARE_BYTES]);
 
-/* The numbers of device.h; 0 for an index that is none. */
+enum { TORPOR_NUMBER_WAKES, TORPOR_NUMBER_FAILURES, TORPOR_NUMBER_CLOCK_SET, TORPOR_NUMBERS };
+/* 0 for an index that is none. */
 uint32_t torpor_retained_number(const torpor_retained *r, unsigned index);
 void torpor_retained_set_number(torpor_retained *r, unsigned index, uint32_t value);
 

@@ -28,9 +28,39 @@ const CLOCK_SET = 2;
 /** Seconds after which the clock must be set again: by then it may be off by half an hour (RC oscillator). */
 const CLOCK_TRUST = 86_400;
 
-const number = (index: number): number => native("xs_torpor_device_number").call(undefined, index);
-const setNumber = (index: number, value: number): void =>
-  native("xs_torpor_device_set_number").call(undefined, index, value);
+// The C functions, which the Moddable SDK's compiler takes as they are: see src/dtls/natives.ts.
+
+function number(this: unknown, index: number): number {
+  return native("xs_torpor_device_number").call(this, index);
+}
+
+function setNumber(this: unknown, index: number, value: number): undefined {
+  return native("xs_torpor_device_set_number").call(this, index, value);
+}
+
+function storeRead(this: unknown, path: string, key: string): ArrayBuffer | undefined {
+  return native("xs_torpor_store_read").call(this, path, key);
+}
+
+function storeWrite(this: unknown, path: string, key: string, value: ArrayBufferLike | Uint8Array): undefined {
+  return native("xs_torpor_store_write").call(this, path, key, value);
+}
+
+function storeDelete(this: unknown, path: string, key: string): undefined {
+  return native("xs_torpor_store_delete").call(this, path, key);
+}
+
+function uptime(this: unknown): number {
+  return native("xs_torpor_device_uptime").call(this);
+}
+
+function heap(this: unknown, which: number): number {
+  return native("xs_torpor_device_heap").call(this, which);
+}
+
+function sleep(this: unknown, seconds: number, status: number): undefined {
+  return native("xs_torpor_device_sleep").call(this, seconds, status);
+}
 
 /** Key-value storage for one path: NVS on a board, files on the desktop. */
 export class Store implements KeyValueStore {
@@ -42,15 +72,15 @@ export class Store implements KeyValueStore {
   }
 
   read(key: string): ArrayBuffer | undefined {
-    return native("xs_torpor_store_read").call(undefined, this.#path, key);
+    return storeRead(this.#path, key);
   }
 
   write(key: string, value: ArrayBufferLike | Uint8Array): void {
-    native("xs_torpor_store_write").call(undefined, this.#path, key, value);
+    storeWrite(this.#path, key, value);
   }
 
   delete(key: string): void {
-    native("xs_torpor_store_delete").call(undefined, this.#path, key);
+    storeDelete(this.#path, key);
   }
 
   close(): void {}
@@ -65,8 +95,8 @@ export const clock: Clock = {
   get ticks() {
     return Time.ticks;
   },
-  get uptime(): number {
-    return native("xs_torpor_device_uptime").call(undefined);
+  get uptime() {
+    return uptime();
   },
   /** Undefined where it was never set, or too long ago to be right. */
   get time() {
@@ -166,22 +196,19 @@ class ModdableDevice implements Device {
   }
 
   heap(): { readonly xsPeak: number; readonly dtlsPeak: number } {
-    return {
-      xsPeak: native("xs_torpor_device_heap").call(undefined, 0),
-      dtlsPeak: native("xs_torpor_device_heap").call(undefined, 1),
-    };
+    return { xsPeak: heap(0), dtlsPeak: heap(1) };
   }
 
-  log(line: string): void {
-    native("xs_torpor_device_log").call(undefined, line);
+  log(line: string): undefined {
+    return native("xs_torpor_device_log").call(this, line);
   }
 
-  limit(milliseconds: number, seconds: number, line: string): void {
-    native("xs_torpor_device_limit").call(undefined, milliseconds, seconds, line);
+  limit(milliseconds: number, seconds: number, line: string): undefined {
+    return native("xs_torpor_device_limit").call(this, milliseconds, seconds, line);
   }
 
   sleep(seconds: number, outcome: "done" | "failed"): void {
-    native("xs_torpor_device_sleep").call(undefined, seconds, outcome === "done" ? 0 : 1);
+    sleep(seconds, outcome === "done" ? 0 : 1);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../src/crc32.h"
 #include "../../src/dtls/dtls.h"
 #include "../../src/dtls/server.h"
 #include "../../src/pki/crypto.h"
@@ -164,6 +165,13 @@ FUNCTION(torpor_crypto_version)
     return out;
 }
 
+FUNCTION(torpor_dtls_library)
+{
+    napi_value out = NULL;
+    napi_create_string_utf8(c->env, torpor_dtls_library(), NAPI_AUTO_LENGTH, &out);
+    return out;
+}
+
 FUNCTION(torpor_keys_open)
 {
     char path[1100];
@@ -209,6 +217,24 @@ FUNCTION(torpor_sha256)
         reject(c, "a SHA-256 hash has 32 bytes");
     }
     return c->failed ? NULL : result(c, torpor_sha256(in, length, out));
+}
+
+FUNCTION(torpor_differ)
+{
+    size_t length, other_length;
+    const uint8_t *one = bytes_of(c, 0, &length), *other = bytes_of(c, 1, &other_length);
+    return c->failed ? NULL : result(c, length != other_length || memcmp(one, other, length) != 0);
+}
+
+FUNCTION(torpor_crc32)
+{
+    size_t length;
+    const uint8_t *in = bytes_of(c, 0, &length);
+    uint32_t start = uint32_of(c, 1), end = uint32_of(c, 2), initial = uint32_of(c, 3);
+    if (!c->failed && (start > end || end > length)) {
+        reject(c, "a range of the bytes is needed");
+    }
+    return c->failed ? NULL : result(c, torpor_crc32(in + start, end - start, initial));
 }
 
 FUNCTION(torpor_key_generate)
@@ -547,6 +573,58 @@ FUNCTION(torpor_dtls_cipher_suite)
     return c->failed ? NULL : result(c, torpor_dtls_cipher_suite(d));
 }
 
+FUNCTION(torpor_dtls_version)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, torpor_dtls_version(d));
+}
+
+FUNCTION(torpor_dtls_group)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, torpor_dtls_group(d));
+}
+
+FUNCTION(torpor_dtls_tickets)
+{
+    torpor_dtls *d = engine_of(c);
+    return c->failed ? NULL : result(c, torpor_dtls_tickets(d));
+}
+
+FUNCTION(torpor_dtls_versions)
+{
+    torpor_dtls *d = engine_of(c);
+    uint32_t lowest = uint32_of(c, 0), highest = uint32_of(c, 1);
+    return c->failed ? NULL : result(c, torpor_dtls_versions(d, lowest, highest));
+}
+
+/* The groups as bytes, two for each number, the high one first. */
+FUNCTION(torpor_dtls_groups)
+{
+    size_t length;
+    uint16_t groups[TORPOR_DTLS_GROUPS_MAX];
+    torpor_dtls *d = engine_of(c);
+    const uint8_t *bytes = bytes_of(c, 0, &length);
+    size_t count = length / 2;
+
+    if (c->failed) {
+        return NULL;
+    }
+    for (size_t i = 0; i < count && i < TORPOR_DTLS_GROUPS_MAX; i++) {
+        groups[i] = (uint16_t) (bytes[2 * i] << 8 | bytes[2 * i + 1]);
+    }
+    return result(c, torpor_dtls_groups(d, groups, count));
+}
+
+FUNCTION(torpor_dtls_resume_by_psk_alone)
+{
+    torpor_dtls *d = engine_of(c);
+    if (!c->failed) {
+        torpor_dtls_resume_by_psk_alone(d);
+    }
+    return result(c, 0);
+}
+
 FUNCTION(torpor_dtls_resumed)
 {
     torpor_dtls *d = engine_of(c);
@@ -596,8 +674,8 @@ FUNCTION(torpor_dtls_unique)
     size_t size;
     torpor_dtls *d = engine_of(c);
     uint8_t *out = bytes_of(c, 0, &size);
-    if (size != 12) {
-        reject(c, "tls-unique has 12 bytes");
+    if (size != TORPOR_DTLS_UNIQUE_MAX) {
+        reject(c, "expected room for a channel binding");
     }
     return c->failed ? NULL : result(c, torpor_dtls_unique(d, out));
 }
@@ -791,6 +869,8 @@ static const struct {
     EXPORT(torpor_heap_limit),
     EXPORT(torpor_random),
     EXPORT(torpor_sha256),
+    EXPORT(torpor_differ),
+    EXPORT(torpor_crc32),
     EXPORT(torpor_key_generate),
     EXPORT(torpor_key_import),
     EXPORT(torpor_key_check),
@@ -822,6 +902,13 @@ static const struct {
     EXPORT(torpor_dtls_failure_kind),
     EXPORT(torpor_dtls_failure_detail),
     EXPORT(torpor_dtls_cipher_suite),
+    EXPORT(torpor_dtls_library),
+    EXPORT(torpor_dtls_version),
+    EXPORT(torpor_dtls_group),
+    EXPORT(torpor_dtls_tickets),
+    EXPORT(torpor_dtls_versions),
+    EXPORT(torpor_dtls_groups),
+    EXPORT(torpor_dtls_resume_by_psk_alone),
     EXPORT(torpor_dtls_resumed),
     EXPORT(torpor_dtls_time_checked),
     EXPORT(torpor_dtls_session),

@@ -3,6 +3,8 @@
  * module of src/ that uses the core:
  *
  *     import "./native.js";
+ *
+ * `--engine wolfssl` on the command line, or TORPOR_ENGINE=wolfssl, takes the second DTLS engine: a process has one.
  */
 
 import { existsSync, readFileSync } from "node:fs";
@@ -21,12 +23,24 @@ export function checkout(): string {
   return folder;
 }
 
+/** The DTLS engine of this process: `--engine NAME` of its command line, else TORPOR_ENGINE, else mbedTLS. */
+export function engineName(): string {
+  const at = process.argv.findIndex((argument) => argument === "--engine" || argument.startsWith("--engine="));
+  const told = at < 0 ? undefined : (process.argv[at]!.split("=")[1] ?? process.argv[at + 1]);
+  return told || process.env.TORPOR_ENGINE || "mbedtls";
+}
+
 function load(): Binding {
   const file = join(checkout(), "build", "native.json");
   if (!existsSync(file)) {
     throw new Error("the C core is not built yet: run `npm run setup` first");
   }
-  const { binding } = JSON.parse(readFileSync(file, "utf8")) as { binding: string };
+  const parts = JSON.parse(readFileSync(file, "utf8")) as Record<string, string | undefined>;
+  const engine = engineName();
+  const binding = engine === "mbedtls" ? parts.binding : parts[`${engine}Binding`];
+  if (binding === undefined) {
+    throw new Error(`the engine "${engine}" is not built: run \`npm run setup -- --engine ${engine}\` first`);
+  }
   return createRequire(import.meta.url)(binding) as Binding;
 }
 

@@ -19,6 +19,8 @@ export interface WakeResult {
   readonly duration: number;
   /** Milliseconds of processor time of the wake alone: without the start of the process and of the engine. */
   readonly cpu: number;
+  /** Milliseconds of processor time from the start of the process to the wake, where the host tells. */
+  readonly cpuBefore?: number | undefined;
   /** Of `run`. */
   readonly schedule?: ScheduleReport | undefined;
   /** Of `core`. */
@@ -50,6 +52,8 @@ export interface WakeLine {
   readonly application: { readonly bytesOut: number; readonly bytesIn: number };
   readonly protocol: string | null;
   readonly cipherSuite: string | null;
+  /** Of the key exchange; null where there was none. */
+  readonly group: string | null;
   readonly ms: number;
   readonly heap: WakeResult["heap"];
   readonly code: string | null;
@@ -66,10 +70,10 @@ export interface WakeLine {
   readonly resources?: readonly ESTResource[] | undefined;
 }
 
-export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
+export function lineOf(wake: number, host: string, operation: Operation, result: WakeResult): WakeLine {
   const { association, operations, duration, cpu, bytes, heap } = result;
   const { bytesOut, bytesIn, datagramsOut, datagramsIn } = association.handshake;
-  const line: WakeLine = {
+  return {
     wake,
     host,
     operation,
@@ -78,6 +82,7 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     application: { bytesOut: association.application.bytesOut, bytesIn: association.application.bytesIn },
     protocol: association.protocol ?? null,
     cipherSuite: association.cipherSuite ?? null,
+    group: association.group ?? null,
     ms: duration,
     heap,
     code: operations.at(-1)?.code ?? null,
@@ -90,5 +95,8 @@ export function jsonOf(wake: number, host: string, operation: Operation, result:
     schedule: result.schedule,
     resources: result.resources,
   };
-  return JSON.stringify(line);
+}
+
+export function jsonOf(wake: number, host: string, operation: Operation, result: WakeResult): string {
+  return JSON.stringify(lineOf(wake, host, operation, result));
 }

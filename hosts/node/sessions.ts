@@ -4,10 +4,11 @@
  *     process.stdout.write(sessionsText(readSessions("./device", 86400)));
  */
 
+import { readUint } from "../../src/bytes.js";
 import { buildFingerprint } from "../../src/dtls/engine.js";
 import { FlashBytes } from "../../src/session/flash.js";
-import type { Sealer } from "../../src/session/seal.js";
-import { SessionTable, type StoredSession } from "../../src/session/table.js";
+import { SEAL_BYTES, type Sealer } from "../../src/session/seal.js";
+import { SessionTable, SLOT_OVERHEAD_BYTES } from "../../src/session/table.js";
 import { span } from "./span.js";
 import { DeviceState } from "./storage.js";
 
@@ -31,50 +32,94 @@ export interface ListedSession {
   readonly bytes: number;
 }
 
+/** A slot of a table as it lies there, whether its session still serves or not. */
+export interface ListedSlot {
+  /** From 0, by its place. */
+  readonly slot: number;
+  readonly slotBytes: number;
+  /** Counts what was put into the table; 0 for an empty slot. */
+  readonly generation: number;
+  /** "unsound": half written, decayed, or of another build; the next wake wipes it. */
+  readonly content: "empty" | "session" | "expired" | "unsound";
+  /** Bytes of the slot that are taken up: its head, the session and the certificate. */
+  readonly bytes?: number;
+  /** Where there is one, expired or not. */
+  readonly session?: ListedSession;
+}
+
 /** Opens everything: what is listed lies in the clear, the rest is not looked at. */
 const blind: Sealer = {
   seal: () => {},
   unseal: () => true,
 };
 
-function list(bytes: Uint8Array, where: ListedSession["in"], ttl: number): ListedSession[] {
+function slotsOf(bytes: Uint8Array, where: ListedSession["in"], ttl: number): ListedSlot[] {
   const geometry = SessionTable.geometryOf(bytes);
   const length = SessionTable.byteLength(geometry);
   if (geometry === undefined || bytes.length < length) {
     return [];
   }
+  const { slots, slotBytes } = geometry;
   const now = Date.now();
-  const open = (seal?: Sealer): StoredSession[] => {
-    // On a copy: opening wipes what is not sound.
+  const listed = Array.from({ length: slots }, (_, slot): ListedSlot => {
+    // Where the header ends that has so many slots, the state of the next one begins: see table.ts.
+    const state = readUint(bytes, SessionTable.headerLength(slot), 4);
+    return { slot, slotBytes, generation: Math.floor(state / 2), content: state === 0 ? "empty" : "unsound" };
+  });
+  for (const seal of [undefined, blind]) {
+    // On a copy: opening wipes what is not sound. At its own highest time, so that what has expired since is there.
     const copy = bytes.slice(0, length);
-    const options = { ...geometry, ttl, clock: () => now, fingerprint: buildFingerprint(), seal };
-    return [...new SessionTable(copy, options).sessions()];
-  };
-  const describe =
-    (sealed: boolean) =>
-    ({ peer, kind, isContext, isUsed, protocol, created, lifetime, data }: StoredSession): ListedSession => ({
-      in: where,
-      sealed,
-      peer: peer.address.includes(":") ? `[${peer.address}]:${peer.port}` : `${peer.address}:${peer.port}`,
-      ways: [...(isContext && !isUsed ? (["context"] as const) : []), ...(kind === "none" ? [] : [kind])],
-      contextUsed: isContext && isUsed,
-      protocol,
-      age: Math.floor((now - created) / 1000),
-      left: Math.max(0, Math.floor((lifetime > 0 ? Math.min(lifetime, ttl) : ttl) - (now - created) / 1000)),
-      bytes: data.length,
-    });
-  return [...open().map(describe(false)), ...open(blind).map(describe(true))];
+    const options = {
+      ...geometry,
+      ttl: Number.MAX_SAFE_INTEGER,
+      clock: () => 0,
+      fingerprint: buildFingerprint(),
+      seal,
+    };
+    for (const session of new SessionTable(copy, options).sessions()) {
+      // The hash is a view of the slot in any table, the data only of one that is not sealed.
+      const at = session.clientCertHash.byteOffset - SessionTable.headerLength(slots);
+      const { peer, kind, isContext, isUsed, protocol, created, lifetime, data, clientCert } = session;
+      const left = Math.floor((lifetime > 0 ? Math.min(lifetime, ttl) : ttl) - (now - created) / 1000);
+      const around = SLOT_OVERHEAD_BYTES + (seal === undefined ? 0 : SEAL_BYTES);
+      const index = Math.floor(at / slotBytes);
+      listed[index] = {
+        ...listed[index]!,
+        content: left < 0 || ttl === 0 ? "expired" : "session",
+        bytes: around + data.length + (clientCert?.length ?? 0),
+        session: {
+          in: where,
+          sealed: seal !== undefined,
+          peer: peer.address.includes(":") ? `[${peer.address}]:${peer.port}` : `${peer.address}:${peer.port}`,
+          ways: [...(isContext && !isUsed ? (["context"] as const) : []), ...(kind === "none" ? [] : [kind])],
+          contextUsed: isContext && isUsed,
+          protocol,
+          age: Math.floor((now - created) / 1000),
+          left: Math.max(0, left),
+          bytes: data.length,
+        },
+      };
+    }
+  }
+  return listed;
 }
 
-/** The sessions of the device in `folder`, those included that only a table in flash has. @throws StorageError */
-export function readSessions(folder: string, ttl: number): ListedSession[] {
+/** Those of both tables, the one in retained memory first. @throws StorageError */
+export function readSlots(folder: string, ttl: number): ListedSlot[] {
   const state = DeviceState.existing(folder);
   const store = state.open("torpor");
   const header = store.read(FLASH_HEADER);
   const retained = state.peek();
-  const listed = retained === undefined ? [] : list(retained, "retained", ttl);
+  const listed = retained === undefined ? [] : slotsOf(retained, "retained", ttl);
   const geometry = header && SessionTable.geometryOf(new Uint8Array(header));
-  return geometry === undefined ? listed : [...listed, ...list(new FlashBytes(store, geometry).bytes, "flash", ttl)];
+  return geometry === undefined ? listed : [...listed, ...slotsOf(new FlashBytes(store, geometry).bytes, "flash", ttl)];
+}
+
+/** The sessions of the device in `folder`, those included that only a table in flash has. @throws StorageError */
+export function readSessions(folder: string, ttl: number): ListedSession[] {
+  return readSlots(folder, ttl).flatMap(({ content, session }) =>
+    content === "session" && session !== undefined ? [session] : [],
+  );
 }
 
 const WAYS = { context: "context", session: "session id", ticket: "ticket" } as const;

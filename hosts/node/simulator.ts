@@ -36,8 +36,8 @@ export interface SimulatedWake {
   readonly under?: readonly string[] | undefined;
 }
 
-/** The builds of the simulator; all but the first two are the tests'. */
-export type Build = "simulator" | "debug" | "sanitized" | "plain64";
+/** The builds of the simulator; the last two are the tests'. */
+export type Build = "simulator" | "debug" | "wolfsslSimulator" | "sanitized" | "plain64";
 
 /** A wake that failed: what the device reported, and what its heap came to. */
 export class WakeError extends TorporError {
@@ -69,6 +69,11 @@ export function slotsNotice(): string | undefined {
   return parts().bits === 32
     ? undefined
     : "torpor: no 32-bit compiler here: the simulator has 64-bit slots, twice the size of the device's";
+}
+
+/** Bytes of memory that the device has unless told otherwise: as much for XS as for mbedTLS. */
+export function deviceHeap(): number {
+  return (32768 * parts().bits) / 32;
 }
 
 /** The file of a build. @throws TorporError where it was not made. */

@@ -16,8 +16,8 @@ const WHAT = {
 
 const date = (seconds: number): string => new Date(seconds * 1000).toISOString().replace(".000", "");
 
-/** One line for each thing that is known. */
-export function statusText(status: Status): string {
+/** A name and a value for each thing that is known. */
+export function statusLines(status: Status): [string, string][] {
   const { certificate, problem, anchors, pending, next, at, now, basis, failures, lastError } = status;
   const lines: [string, string][] = [];
   if (certificate === undefined) {
@@ -38,5 +38,12 @@ export function statusText(status: Status): string {
   if (lastError !== undefined) {
     lines.push(["last error", `${lastError} (${failures} in a row)`]);
   }
-  return lines.map(([name, value]) => `${name.padEnd(12)}${value}`).join("\n");
+  return lines;
+}
+
+/** One line for each. */
+export function statusText(status: Status): string {
+  return statusLines(status)
+    .map(([name, value]) => `${name.padEnd(12)}${value}`)
+    .join("\n");
 }

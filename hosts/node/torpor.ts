@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 import { parseArgs } from "node:util";
 import { type BlockSize, isBlockSize } from "../../src/coap/block.js";
 import { parseURI } from "../../src/coap/uri.js";
-import { libraryVersion } from "../../src/dtls/engine.js";
+import { dtlsLibrary, libraryVersion } from "../../src/dtls/engine.js";
 import type { Resume } from "../../src/dtls/socket.js";
 import type { Identity } from "../../src/enrollment/identity.js";
 import { DEFAULT_POLICY, type SchedulePolicy } from "../../src/enrollment/schedule.js";
@@ -21,9 +21,9 @@ import { TorporError } from "../../src/errors.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { importKey, type KeyId } from "../../src/pki/key.js";
 import { clock, timer, UDP } from "./io.js";
-import { checkout, dtlsHeap, openKeys } from "./native.js";
+import { checkout, dtlsHeap, engineName, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
-import { jsonOf, type WakeResult } from "./result.js";
+import { lineOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
 import { simulate, slotsNotice } from "./simulator.js";
 import { statusText } from "./status.js";
@@ -77,8 +77,14 @@ the device
                        power-off) (retained)
 
 the connection
+  --engine NAME        what runs DTLS: mbedtls (DTLS 1.2), or wolfssl: DTLS 1.3, and 1.2 where the server has only that. wolfSSL is
+                       under the GPL or a commercial licence, and is fetched and built at its first use (mbedtls)
+  --groups A,B         groups for the key exchange, the most wanted first: secp256r1, secp384r1, and with wolfSSL
+                       X25519MLKEM768, SecP256r1MLKEM768, whose ClientHello takes two datagrams (secp256r1)
+  --psk-alone          resume in DTLS 1.3 without a key exchange: fewer bytes, no forward secrecy
   --resume WAY         context: go on with the saved association, else resume by session id, else by ticket, else a full
-                       handshake; session or ticket: resume by these only; none: a full handshake (context)
+                       handshake; session or ticket: resume by these only; none: a full handshake (context). Over wolfSSL
+                       no association is saved: it resumes by ticket
   --cid BYTES          length of the connection ID in the server's records, 0 to 8 (0)
   --context-patience S seconds that the server may take to answer a restored association (4)
   --discover           ask first where the EST resources are (core), and go there
@@ -230,6 +236,9 @@ function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments |
   if (host !== "node" && host !== "simulator") {
     throw new UsageError(`--host takes node or simulator, not "${host}"`);
   }
+  if (engineName() !== "mbedtls" && engineName() !== "wolfssl") {
+    throw new UsageError(`--engine takes mbedtls or wolfssl, not "${engineName()}"`);
+  }
   const resume = values.resume;
   if (resume !== undefined && !isOneOf(RESUME, resume)) {
     throw new UsageError(`--resume takes context, session, ticket or none, not "${resume}"`);
@@ -266,6 +275,8 @@ function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments |
       patience: milliseconds(numberOf("patience", values.patience, 0.001, 3600)),
       contextPatience: milliseconds(numberOf("context-patience", values["context-patience"], 0.001, 3600)),
       connectionIdLength: wholeNumberOf("cid", values.cid, 0, 8),
+      groups: values.groups?.split(","),
+      psk: values["psk-alone"] ? "alone" : undefined,
       discovery: values.discover ? "first" : undefined,
       keyBits: values.p384 ? 384 : undefined,
       keyPolicy: values["same-key"] ? "same" : undefined,
@@ -312,6 +323,9 @@ function parse(argv: readonly string[]) {
       patience: text,
       "context-patience": text,
       cid: text,
+      engine: text,
+      groups: text,
+      "psk-alone": { type: "boolean" },
       keep: text,
       discover: { type: "boolean" },
       p384: { type: "boolean" },
@@ -404,7 +418,7 @@ async function run(argv: readonly string[]): Promise<void> {
   }
   if (parsed === "version") {
     const { version } = JSON.parse(readFileSync(join(checkout(), "package.json"), "utf8")) as { version: string };
-    process.stdout.write(`torpor ${version} (${libraryVersion()})\n`);
+    process.stdout.write(`torpor ${version} (DTLS: ${dtlsLibrary()}; keys and certificates: ${libraryVersion()})\n`);
     return;
   }
   if ("local" in parsed) {
@@ -437,7 +451,7 @@ async function run(argv: readonly string[]): Promise<void> {
           heap,
           dtlsHeap,
           census,
-          build: debug ? "debug" : "simulator",
+          build: engineName() === "wolfssl" ? "wolfsslSimulator" : debug ? "debug" : "simulator",
         })
       : await runHere(
           { ...options, address, trust: anchors, factory: identityOf(certificates, factoryKey?.id) },
@@ -446,7 +460,8 @@ async function run(argv: readonly string[]): Promise<void> {
   if (out !== undefined) {
     writeOut(out, result.body);
   }
-  process.stdout.write(`${json ? jsonOf(number, host, options.operation, result) : textOf(number, result)}\n`);
+  const line = lineOf(number, host, options.operation, result);
+  process.stdout.write(`${json ? JSON.stringify(line) : textOf(line)}\n`);
 }
 
 /** What is printed of an operation that connects to nobody. */

@@ -2,7 +2,10 @@
 #include "machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "xs.h"
 #include "census.h"
@@ -141,16 +144,38 @@ void fxAbort(txMachine *the, int status)
 
 /* ---- modules: files, by relative specifiers; by bare ones only where a folder for them is named ---- */
 
-static const char *bare_modules;
+static char bare_modules[PATH_MAX];
 
 void machine_modules(const char *folder)
 {
-    bare_modules = folder;
+    if (realpath(folder, bare_modules) == NULL) {
+        bare_modules[0] = '\0'; /* no module is found there */
+    }
+}
+
+/* Takes "." and ".." out of an absolute path. 0, or -1 where no such file can be read. */
+static int resolve(char *path)
+{
+    char *to = path;
+
+    for (const char *from = path; *from != '\0';) {
+        size_t length = strcspn(from + 1, "/") + 1;
+        if (length == 3 && memcmp(from, "/..", 3) == 0) {
+            while (to > path && *--to != '/') {
+            }
+        } else if (length != 2 || from[1] != '.') {
+            memmove(to, from, length);
+            to += length;
+        }
+        from += length;
+    }
+    *to = '\0';
+    return access(path, R_OK);
 }
 
 txID fxFindModule(txMachine *the, txSlot *realm, txID module, txSlot *slot)
 {
-    char name[C_PATH_MAX], path[C_PATH_MAX], real[C_PATH_MAX];
+    char name[C_PATH_MAX], path[C_PATH_MAX];
     char *slash;
 
     (void) realm;
@@ -165,7 +190,7 @@ txID fxFindModule(txMachine *the, txSlot *realm, txID module, txSlot *slot)
         }
         memcpy(path, importer, (size_t) (slash - importer) + 1);
         strcpy(path + (slash - importer) + 1, name);
-    } else if (bare_modules != NULL) {
+    } else if (bare_modules[0] != '\0') {
         for (char *c = name; *c != '\0'; c++) {
             if (*c == ':' || *c == '/') {
                 *c = '-';
@@ -177,43 +202,237 @@ txID fxFindModule(txMachine *the, txSlot *realm, txID module, txSlot *slot)
     } else {
         return XS_NO_ID;
     }
-    if (realpath(path, real) == NULL) {
-        return XS_NO_ID;
-    }
-    return fxNewNameC(the, real);
+    return resolve(path) == 0 ? fxNewNameC(the, path) : XS_NO_ID;
 }
 
-void fxLoadModule(txMachine *the, txSlot *module, txID id)
+typedef struct {
+    char *bytes;
+    size_t length, at;
+    struct stat status;
+} text;
+
+/* The whole of a file. 0, or -1 where it cannot be read. */
+static int read_text(text *t, const char *path)
 {
-    char *path = fxGetKeyName(the, id);
+    int fd = open(path, O_RDONLY | O_CLOEXEC), failed = 1;
+
+    *t = (text){0};
+    if (fd >= 0 && fstat(fd, &t->status) == 0 && S_ISREG(t->status.st_mode)) {
+        t->length = (size_t) t->status.st_size;
+        t->bytes = malloc(t->length + 1);
+        failed = t->bytes == NULL || read(fd, t->bytes, t->length) != t->status.st_size;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (failed) {
+        free(t->bytes);
+    }
+    return failed ? -1 : 0;
+}
+
+/* What the parser reads by. */
+static int next_character(void *stream)
+{
+    text *t = stream;
+
+    return t->at == t->length ? EOF : (unsigned char) t->bytes[t->at++];
+}
+
+/*
+ * The parser takes a piece of memory for each node of its tree, and gives all of them back at once: one heap of pieces
+ * does for that, and leaves no work. XS's own xsScript.c calls these (CMakeLists.txt).
+ */
+#define POOL_BYTES (1u << 20)
+typedef struct pool {
+    struct pool *next;
+    size_t used;
+    _Alignas(16) uint8_t bytes[POOL_BYTES];
+} pool;
+static pool *pools;
+static size_t pieces;
+
+void *parser_malloc(size_t size)
+{
+    pool *p = pools;
+    void *piece;
+
+    if (size > POOL_BYTES - 16) {
+        return NULL;
+    }
+    size = (size + 15) & ~(size_t) 15;
+    if (p == NULL || size > POOL_BYTES - p->used) {
+        p = malloc(sizeof(*p));
+        if (p == NULL) {
+            return NULL;
+        }
+        p->next = pools;
+        p->used = 0;
+        pools = p;
+    }
+    piece = p->bytes + p->used;
+    p->used += size;
+    pieces++;
+    return piece;
+}
+
+void parser_free(void *piece)
+{
+    (void) piece;
+    if (--pieces == 0) {
+        while (pools->next != NULL) {
+            pool *next = pools->next;
+            free(pools);
+            pools = next;
+        }
+        pools->used = 0;
+    }
+}
+
+/*
+ * Byte code of modules, as a device has it in its flash: `MODULE.jsb` beside `MODULE.js`, made by --compile. It counts
+ * only for the very file that it was made of, and for the build that made it; else the module is parsed.
+ *
+ *   | head | symbols | code |
+ */
+#ifdef mxDebug
+#define COMPILED_DEBUG 1
+#else
+#define COMPILED_DEBUG 0
+#endif
+
+typedef struct {
+    char magic[8];
+    uint32_t id_bytes, is_debug;
+    int64_t seconds, nanoseconds, size; /* of the source */
+    uint32_t symbols, code;
+} compiled_head;
+
+static int is_compiling;
+
+void machine_compile(void)
+{
+    is_compiling = 1;
+}
+
+static compiled_head head_of(const struct stat *source)
+{
+    return (compiled_head){
+        .magic = "TRPRXSB",
+        .id_bytes = sizeof(txID),
+        .is_debug = COMPILED_DEBUG,
+        .seconds = source->st_mtim.tv_sec,
+        .nanoseconds = source->st_mtim.tv_nsec,
+        .size = source->st_size,
+    };
+}
+
+/* NULL where there is none that counts. */
+static txScript *read_compiled(const char *path, const struct stat *source)
+{
+    char file[PATH_MAX + 1];
+    compiled_head head, wanted = head_of(source);
+    txScript *script = NULL;
+    text t;
+
+    snprintf(file, sizeof(file), "%sb", path);
+    if (read_text(&t, file) != 0) {
+        return NULL;
+    }
+    if (t.length >= sizeof(head)) {
+        memcpy(&head, t.bytes, sizeof(head));
+        wanted.symbols = head.symbols;
+        wanted.code = head.code;
+        if (memcmp(&head, &wanted, sizeof(head)) == 0 &&
+            t.length - sizeof(head) == (uint64_t) head.symbols + head.code) {
+            script = calloc(1, sizeof(*script));
+        }
+    }
+    if (script != NULL) {
+        script->symbolsBuffer = malloc(head.symbols + 1);
+        script->codeBuffer = malloc(head.code + 1);
+        script->symbolsSize = (txSize) head.symbols;
+        script->codeSize = (txSize) head.code;
+        if (script->symbolsBuffer == NULL || script->codeBuffer == NULL) {
+            fxDeleteScript(script);
+            script = NULL;
+        } else {
+            memcpy(script->symbolsBuffer, t.bytes + sizeof(head), head.symbols);
+            memcpy(script->codeBuffer, t.bytes + sizeof(head) + head.symbols, head.code);
+        }
+    }
+    free(t.bytes);
+    return script;
+}
+
+/* Whole, or not at all: another process may read it at any time. Without it all goes on, by parsing. */
+static void write_compiled(const char *path, const struct stat *source, const txScript *script)
+{
+    char file[PATH_MAX + 1], next[PATH_MAX + 32];
+    compiled_head head = head_of(source);
+    FILE *out;
+    int failed;
+
+    head.symbols = (uint32_t) script->symbolsSize;
+    head.code = (uint32_t) script->codeSize;
+    snprintf(file, sizeof(file), "%sb", path);
+    snprintf(next, sizeof(next), "%s.%ld", file, (long) getpid());
+    out = fopen(next, "w");
+    if (out == NULL) {
+        return;
+    }
+    failed = fwrite(&head, sizeof(head), 1, out) != 1 ||
+             fwrite(script->symbolsBuffer, 1, head.symbols, out) != head.symbols ||
+             fwrite(script->codeBuffer, 1, head.code, out) != head.code;
+    if (fclose(out) != 0 || failed || rename(next, file) != 0) {
+        unlink(next);
+    }
+}
+
+static txScript *parse(txMachine *the, char *path, text *source)
+{
     txParser parser_;
     txParser *parser = &parser_;
     txParserJump jump;
-    txScript *script = NULL;
-    FILE *file = fopen(path, "r");
+    txScript *volatile script = NULL; /* the parser may jump back */
 
-    if (file == NULL) {
-        return;
-    }
     fxInitializeParser(parser, the, the->parserBufferSize, the->parserTableModulo);
     parser->firstJump = &jump;
     if (c_setjmp(jump.jmp_buf) == 0) {
         txString map = NULL; /* source maps are not followed: lines are those of the compiled file */
         parser->path = fxNewParserSymbol(parser, path);
-        fxParserTree(parser, file, (txGetter) fgetc,
-#ifdef mxDebug
-                     mxDebugFlag,
-#else
-                     0,
-#endif
-                     &map);
+        fxParserTree(parser, source, next_character, COMPILED_DEBUG ? mxDebugFlag : 0, &map);
         fxParserHoist(parser);
         fxParserBind(parser);
         script = fxParserCode(parser);
     }
-    fclose(file);
     fxTerminateParser(parser);
+    return script;
+}
+
+void fxLoadModule(txMachine *the, txSlot *module, txID id)
+{
+    char *path = fxGetKeyName(the, id);
+    txScript *script;
+    struct stat status;
+    text source;
+
+    if (!is_compiling && stat(path, &status) == 0) {
+        script = read_compiled(path, &status);
+        if (script != NULL) {
+            fxResolveModule(the, module, id, script, NULL, NULL);
+            return;
+        }
+    }
+    if (read_text(&source, path) != 0) {
+        return;
+    }
+    script = parse(the, path, &source);
+    free(source.bytes);
     if (script != NULL) {
+        if (is_compiling && script->hostsBuffer == NULL) {
+            write_compiled(path, &source.status, script);
+        }
         fxResolveModule(the, module, id, script, NULL, NULL);
     }
 }

@@ -36,6 +36,9 @@ typedef struct {
     size_t limit;  /* bytes for all of it; 0: not limited */
 } machine_heap;
 
+/* From now on each module that is loaded is parsed, and its byte code kept beside it for later runs. */
+void machine_compile(void);
+
 /* Names the folder that has "node-assert.js" for the bare specifier "node:assert", and so on; for tests. */
 void machine_modules(const char *folder);
 

@@ -2,7 +2,7 @@
  * The simulator: a device on the desktop, with a device's engine and a device's memory. One process is one wake.
  *
  *     simulator MODULE [--state DIR] [--heap BYTES|esp32] [--stack SLOTS] [--dtls-heap BYTES] [--arguments DIR]
- *                      [--modules DIR] [--census 1]
+ *                      [--modules DIR] [--census 1] [--compile 1]
  *
  * `npm run simulator` starts it for any program, `npx torpor --host simulator` for a wake (hosts/node/simulator.ts).
  */
@@ -35,7 +35,7 @@ static const machine_memory ESP32 = {.chunks = 32768, .slots = 2048, .stack = 38
 
 static const char HELP[] =
     "simulator MODULE [--state DIR] [--heap BYTES|esp32] [--stack SLOTS] [--dtls-heap BYTES] [--arguments DIR]\n"
-    "          [--modules DIR] [--census 1]\n"
+    "          [--modules DIR] [--census 1] [--compile 1]\n"
     "Bytes are at most 16777216, slots of stack 64 to 65536.\n";
 
 /* 0, or -1 where the text is no number between `min` and `max`. */
@@ -53,7 +53,7 @@ int main(int argc, char **argv)
     const char *state = "", *arguments = "";
     machine_memory memory = {.heap = HEAP_BYTES};
     unsigned long stack = 0, number, dtls = DTLS_HEAP_BYTES;
-    int wrong = argc < 2 || argc % 2 != 0, status;
+    int wrong = argc < 2 || argc % 2 != 0, compiles = 0, status;
     txMachine *the;
 
     for (int i = 2; i + 1 < argc && !wrong; i += 2) {
@@ -73,6 +73,9 @@ int main(int argc, char **argv)
             wrong = number_of(value, 0, HEAP_MAX, &dtls);
         } else if (strcmp(argv[i], "--census") == 0) {
             census_open();
+        } else if (strcmp(argv[i], "--compile") == 0) {
+            compiles = 1;
+            machine_compile();
         } else if (strcmp(argv[i], "--modules") == 0) {
             machine_modules(value);
         } else {
@@ -102,8 +105,10 @@ int main(int argc, char **argv)
         return EXIT_FAILED;
     }
     torpor_heap_reset_peak();
-    machine_start(the);
-    status = host_run(the);
+    if (!compiles) {
+        machine_start(the);
+    }
+    status = compiles ? EXIT_OK : host_run(the);
     machine_close(the);
     torpor_crypto_close();
     return status;

@@ -17,14 +17,8 @@ interface Options extends Omit<WakeOptions, "trust" | "factory"> {
   readonly debug: boolean;
 }
 
-function textOf(buffer: ArrayBuffer): string {
-  const bytes = new Uint8Array(buffer);
-  let text = "";
-  for (let at = 0; at < bytes.length; at++) {
-    text += String.fromCharCode(bytes[at]!);
-  }
-  return text;
-}
+/** XS's own: UTF-8 to text (the SDK's typings have it, the language's do not). */
+const { fromArrayBuffer } = String as unknown as { fromArrayBuffer(bytes: ArrayBuffer): string };
 
 function files(name: string, count: number): Uint8Array[] {
   const all: Uint8Array[] = [];
@@ -54,7 +48,7 @@ function done({ association, operations, body, duration, schedule, resources }: 
     native("xs_host_answer").call(undefined, body);
   }
   const spent = cpu() - cpuBefore;
-  const rest = { bytes: body.length, duration, cpu: spent, heap: figures(), schedule, resources };
+  const rest = { bytes: body.length, duration, cpu: spent, cpuBefore: cpuStart, heap: figures(), schedule, resources };
   report({ association, operations, ...rest }, 0);
 }
 
@@ -84,10 +78,11 @@ export default function main(): void {
 
 let debug = false;
 let cpuBefore = 0;
+let cpuStart = 0;
 
 function start(): void {
   try {
-    const options: Options = JSON.parse(textOf(native("xs_host_option").call(undefined)));
+    const options: Options = JSON.parse(fromArrayBuffer(native("xs_host_option").call(undefined)));
     debug = options.debug;
     // Added in place: a copy would cost the device's heap.
     const full = Object.assign(options, {
@@ -95,7 +90,7 @@ function start(): void {
       factory: factoryOf(options),
     });
     const store = storage.open({ path: "torpor" });
-    cpuBefore = cpu();
+    cpuBefore = cpuStart = cpu();
     wake({ UDP: MeasuredUDP, timer, clock, store, retain }, full).then(done, failed);
   } catch (error) {
     failed(error as Error);

@@ -9,6 +9,8 @@
     F(xs_torpor_crypto_version)       \
     F(xs_torpor_random)               \
     F(xs_torpor_sha256)               \
+    F(xs_torpor_differ)               \
+    F(xs_torpor_crc32)                \
     F(xs_torpor_key_generate)         \
     F(xs_torpor_key_import)           \
     F(xs_torpor_key_check)            \
@@ -40,6 +42,13 @@
     F(xs_torpor_dtls_failure_kind)    \
     F(xs_torpor_dtls_failure_detail)  \
     F(xs_torpor_dtls_cipher_suite)    \
+    F(xs_torpor_dtls_library)         \
+    F(xs_torpor_dtls_version)         \
+    F(xs_torpor_dtls_group)           \
+    F(xs_torpor_dtls_tickets)         \
+    F(xs_torpor_dtls_versions)        \
+    F(xs_torpor_dtls_groups)          \
+    F(xs_torpor_dtls_resume_by_psk_alone) \
     F(xs_torpor_dtls_resumed)         \
     F(xs_torpor_dtls_time_checked)    \
     F(xs_torpor_dtls_session)         \

@@ -38,6 +38,10 @@
     void *waiterData;     \
     void *waiterLink;
 
+/* The memory of the parser alone: see machine.c. */
+extern void *parser_malloc(size_t size);
+extern void parser_free(void *piece);
+
 #define mxUseDefaultBuildKeys 1
 #define mxUseDefaultParseScript 1
 #define mxUseDefaultSharedChunks 1

@@ -19,8 +19,8 @@
 #define MTU_MAX 2048
 #define TIMER_MAX 3600000u
 #define NAME_MAX_BYTES 255
-/* Certificates that are kept at most: a server that sends more would fill the heap. */
-#define CHAIN_BYTES_MAX 8192u
+/* As dtls.h has it: DTLS 1.2. */
+#define VERSION 12
 
 /* RFC 9148 section 3: CCM_8 first; CCM and GCM for servers that lack it. */
 static const int CIPHER_SUITES[] = {
@@ -43,77 +43,7 @@ static const uint16_t SIGNATURES[] = {
     MBEDTLS_TLS1_3_SIG_NONE,
 };
 
-/* ---- credentials ---- */
-
-void torpor_dtls_credentials_init(torpor_dtls_credentials *c)
-{
-    mbedtls_x509_crt_init(&c->trust);
-    mbedtls_x509_crt_init(&c->chain);
-    mbedtls_pk_init(&c->pk);
-    c->key = 0;
-}
-
-void torpor_dtls_credentials_free(torpor_dtls_credentials *c)
-{
-    mbedtls_x509_crt_free(&c->trust);
-    mbedtls_x509_crt_free(&c->chain);
-    mbedtls_pk_free(&c->pk); /* of a PSA key it frees the reference, not the key */
-}
-
-int torpor_dtls_credentials_trust(torpor_dtls_credentials *c, const uint8_t *der, size_t length)
-{
-    return mbedtls_x509_crt_parse_der(&c->trust, der, length);
-}
-
-/* Whether `key` is the private half of the certificate's public key. */
-static int check_key(uint32_t key, const mbedtls_x509_crt *certificate)
-{
-    uint8_t own[97], theirs[97];
-    size_t own_length = 0, theirs_length = 0;
-    psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
-    psa_key_id_t public_key = 0;
-    int ret = psa_export_public_key(key, own, sizeof(own), &own_length);
-
-    if (ret == 0) {
-        ret = mbedtls_pk_get_psa_attributes(&certificate->pk, PSA_KEY_USAGE_VERIFY_HASH, &attributes);
-    }
-    if (ret == 0) {
-        psa_set_key_usage_flags(&attributes, PSA_KEY_USAGE_VERIFY_HASH | PSA_KEY_USAGE_EXPORT);
-        ret = mbedtls_pk_import_into_psa(&certificate->pk, &attributes, &public_key);
-    }
-    if (ret == 0) {
-        ret = psa_export_public_key(public_key, theirs, sizeof(theirs), &theirs_length);
-    }
-    psa_destroy_key(public_key);
-    if (ret == 0 && (own_length != theirs_length || memcmp(own, theirs, own_length) != 0)) {
-        ret = MBEDTLS_ERR_PK_TYPE_MISMATCH;
-    }
-    return ret;
-}
-
-int torpor_dtls_credentials_identity(torpor_dtls_credentials *c, uint32_t key, const uint8_t *der, size_t length)
-{
-    int first = c->chain.version == 0;
-    int ret = mbedtls_x509_crt_parse_der(&c->chain, der, length);
-
-    if (ret == 0 && first) {
-        ret = check_key(key, &c->chain);
-        if (ret == 0) {
-#if MBEDTLS_VERSION_MAJOR >= 4
-            ret = mbedtls_pk_wrap_psa(&c->pk, key);
-#else
-            ret = mbedtls_pk_setup_opaque(&c->pk, key);
-#endif
-        }
-        if (ret != 0) {
-            mbedtls_x509_crt_free(&c->chain);
-            mbedtls_x509_crt_init(&c->chain);
-        } else {
-            c->key = key;
-        }
-    }
-    return ret;
-}
+/* ---- configuration ---- */
 
 int torpor_dtls_configure(mbedtls_ssl_config *conf, torpor_dtls_credentials *c, int endpoint)
 {
@@ -139,128 +69,6 @@ int torpor_dtls_configure(mbedtls_ssl_config *conf, torpor_dtls_credentials *c, 
     return ret;
 }
 
-/* ---- verification ---- */
-
-/* Seconds since 1970 of a certificate's time; the days of the civil calendar counted from 1 March (leap day last). */
-static int64_t seconds_of(const mbedtls_x509_time *t)
-{
-    int64_t year = t->mon > 2 ? t->year : t->year - 1;
-    int64_t month = t->mon > 2 ? t->mon - 3 : t->mon + 9;
-    int64_t days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + t->day - 1 - 719468;
-
-    return ((days * 24 + t->hour) * 60 + t->min) * 60 + t->sec;
-}
-
-static int ascii_lower(int c)
-{
-    return c >= 'A' && c <= 'Z' ? c + 32 : c;
-}
-
-/* Whether the certificate carries the address among the iPAddress names of its subjectAltName. */
-static int has_address(const mbedtls_x509_crt *certificate, const uint8_t *address, size_t length)
-{
-    const mbedtls_x509_sequence *name;
-
-    for (name = &certificate->subject_alt_names; name != NULL; name = name->next) {
-        int tag = name->buf.tag & (MBEDTLS_ASN1_TAG_CLASS_MASK | MBEDTLS_ASN1_TAG_VALUE_MASK);
-        if (tag == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_IP_ADDRESS) && name->buf.len == length &&
-            memcmp(name->buf.p, address, length) == 0) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/*
- * Whether the certificate carries the name among the dNSName names of its subjectAltName, as it is. RFC 7925 section
- * 4.4.1 has neither names in the subject nor wildcards, both of which the library accepts.
- */
-static int has_name(const mbedtls_x509_crt *certificate, const char *wanted)
-{
-    const mbedtls_x509_sequence *name;
-    size_t length = strlen(wanted);
-
-    for (name = &certificate->subject_alt_names; name != NULL; name = name->next) {
-        int tag = name->buf.tag & (MBEDTLS_ASN1_TAG_CLASS_MASK | MBEDTLS_ASN1_TAG_VALUE_MASK);
-        if (tag == (MBEDTLS_ASN1_CONTEXT_SPECIFIC | MBEDTLS_X509_SAN_DNS_NAME) && name->buf.len == length) {
-            size_t i = 0;
-            while (i < length && ascii_lower(name->buf.p[i]) == ascii_lower((unsigned char) wanted[i])) {
-                i++;
-            }
-            if (i == length) {
-                return 1;
-            }
-        }
-    }
-    return 0;
-}
-
-/* Adds a certificate to those that are kept: without MBEDTLS_SSL_KEEP_PEER_CERTIFICATE the library forgets them. */
-static int keep_certificate(torpor_dtls *d, const mbedtls_x509_crt *certificate)
-{
-    uint8_t *longer;
-    size_t length = certificate->raw.len;
-
-    if (length > CHAIN_BYTES_MAX - d->chain_length) {
-        return MBEDTLS_ERR_X509_ALLOC_FAILED;
-    }
-    longer = mbedtls_calloc(1, d->chain_length + length);
-    if (longer == NULL) {
-        return MBEDTLS_ERR_X509_ALLOC_FAILED;
-    }
-    if (d->chain_length > 0) {
-        memcpy(longer, d->chain, d->chain_length);
-    }
-    memcpy(longer + d->chain_length, certificate->raw.p, length);
-    mbedtls_free(d->chain);
-    d->chain = longer;
-    d->chain_length += length;
-    return 0;
-}
-
-int torpor_dtls_verify(void *context, mbedtls_x509_crt *certificate, int depth, uint32_t *flags)
-{
-    torpor_dtls *d = context;
-
-    d->verified = 1;
-    /* A library built with a clock of its own has judged the times by it; the host's time decides. */
-    *flags &= ~(uint32_t) (MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE);
-    if (d->unix_time != 0) {
-        if (seconds_of(&certificate->valid_to) < (int64_t) d->unix_time) {
-            *flags |= MBEDTLS_X509_BADCERT_EXPIRED;
-        }
-        if (seconds_of(&certificate->valid_from) > (int64_t) d->unix_time) {
-            *flags |= MBEDTLS_X509_BADCERT_FUTURE;
-        }
-    }
-    if (depth == 0 && d->address_length > 0 && !has_address(certificate, d->address, d->address_length)) {
-        *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
-    }
-    if (depth == 0 && d->address_length == 0 && d->ssl.MBEDTLS_PRIVATE(hostname) != NULL &&
-        !has_name(certificate, d->ssl.MBEDTLS_PRIVATE(hostname))) {
-        *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
-    }
-    if (d->keep_chain) {
-        int ret = keep_certificate(d, certificate);
-        if (ret != 0) {
-            return ret;
-        }
-    }
-#if defined(TORPOR_SERVER)
-    if (depth == 0 && d->server != NULL) {
-        free(d->peer_certificate);
-        d->peer_certificate = malloc(certificate->raw.len);
-        if (d->peer_certificate == NULL) {
-            return MBEDTLS_ERR_X509_ALLOC_FAILED;
-        }
-        memcpy(d->peer_certificate, certificate->raw.p, certificate->raw.len);
-        d->peer_certificate_length = certificate->raw.len;
-    }
-#endif
-    d->verify_flags |= *flags;
-    return 0;
-}
-
 /* ---- callbacks of the library: I/O and timer ---- */
 
 static int on_send(void *context, const unsigned char *datagram, size_t length)
@@ -276,19 +84,50 @@ static int on_send(void *context, const unsigned char *datagram, size_t length)
     return MBEDTLS_ERR_SSL_WANT_WRITE;
 }
 
+#define RECORD_HEADER 13
+#define RECORD_CONNECTION_ID 25 /* the type of records whose header has one (RFC 9146 section 4) */
+
+/*
+ * The length of the whole records that a datagram begins with. The library takes what is too short for a header for an
+ * error of its own, and ends the association: a record that it skips and a few bytes behind it would be enough, which
+ * anybody can send.
+ */
+static size_t whole_records(const torpor_dtls *d, const uint8_t *datagram, size_t length)
+{
+    size_t at = 0;
+
+    while (length - at >= RECORD_HEADER) {
+        const uint8_t *record = datagram + at;
+        size_t header = RECORD_HEADER + (record[0] == RECORD_CONNECTION_ID ? d->conf->MBEDTLS_PRIVATE(cid_len) : 0);
+        size_t content;
+        if (length - at < header) {
+            break;
+        }
+        content = (size_t) record[header - 2] << 8 | record[header - 1];
+        if (content > length - at - header) {
+            break;
+        }
+        at += header + content;
+    }
+    return at;
+}
+
 static int on_receive(void *context, unsigned char *datagram, size_t size)
 {
     torpor_dtls *d = context;
-    size_t length = d->in_length;
+    const uint8_t *in = d->in;
+    size_t length;
 
-    if (d->in == NULL) {
+    if (in == NULL) {
         return MBEDTLS_ERR_SSL_WANT_READ;
     }
-    if (length > size) {
-        length = size; /* as a socket cuts a long datagram; its records then fail to parse and are dropped */
-    }
-    memcpy(datagram, d->in, length);
     d->in = NULL;
+    /* A datagram that is too long is cut, as a socket does. */
+    length = whole_records(d, in, d->in_length < size ? d->in_length : size);
+    if (length == 0) {
+        return MBEDTLS_ERR_SSL_WANT_READ;
+    }
+    memcpy(datagram, in, length);
     return (int) length;
 }
 
@@ -327,6 +166,7 @@ int torpor_dtls_new(torpor_dtls **association)
     mbedtls_ssl_config_init(&d->own_conf);
     torpor_dtls_credentials_init(&d->own);
     d->conf = &d->own_conf;
+    d->verification.credentials = &d->own;
     d->mtu = TORPOR_DTLS_MTU;
     d->timer_first = TORPOR_DTLS_TIMER;
     d->patience = TORPOR_DTLS_PATIENCE;
@@ -342,9 +182,8 @@ void torpor_dtls_free(torpor_dtls *d)
     mbedtls_ssl_free(&d->ssl);
     mbedtls_ssl_config_free(&d->own_conf);
     torpor_dtls_credentials_free(&d->own);
-    mbedtls_free(d->chain);
+    torpor_dtls_verification_free(&d->verification);
 #if defined(TORPOR_SERVER)
-    free(d->peer_certificate);
     torpor_dtls_server_release(d->server);
 #endif
     mbedtls_platform_zeroize(d, sizeof(*d));
@@ -373,8 +212,10 @@ int torpor_dtls_server_name(torpor_dtls *d, const char *name)
     if (length == 0 || length > NAME_MAX_BYTES) {
         return TORPOR_DTLS_ERR_FORMAT;
     }
-    d->address_length = 0;
-    return mbedtls_ssl_set_hostname(&d->ssl, name);
+    d->verification.address_length = 0;
+    int ret = mbedtls_ssl_set_hostname(&d->ssl, name);
+    d->verification.name = d->ssl.MBEDTLS_PRIVATE(hostname);
+    return ret;
 }
 
 int torpor_dtls_server_address(torpor_dtls *d, const uint8_t *address, size_t length)
@@ -385,8 +226,8 @@ int torpor_dtls_server_address(torpor_dtls *d, const uint8_t *address, size_t le
     if (length != 4 && length != 16) {
         return TORPOR_DTLS_ERR_FORMAT;
     }
-    memcpy(d->address, address, length);
-    d->address_length = (uint8_t) length;
+    memcpy(d->verification.address, address, length);
+    d->verification.address_length = (uint8_t) length;
     /* Tells the library that doing without a name is meant; torpor_dtls_verify demands the address instead. */
     return mbedtls_ssl_set_hostname(&d->ssl, NULL);
 }
@@ -434,6 +275,33 @@ int torpor_dtls_offer_connection_id(torpor_dtls *d, unsigned length)
     return 0;
 }
 
+int torpor_dtls_versions(torpor_dtls *d, unsigned lowest, unsigned highest)
+{
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    return lowest > highest                           ? TORPOR_DTLS_ERR_FORMAT
+           : lowest > VERSION || highest < VERSION ? TORPOR_DTLS_ERR_SUPPORT
+                                                      : 0;
+}
+
+int torpor_dtls_groups(torpor_dtls *d, const uint16_t *groups, size_t count)
+{
+    if (d->state != TORPOR_DTLS_IDLE) {
+        return TORPOR_DTLS_ERR_STATE;
+    }
+    if (count == 0 || count > TORPOR_DTLS_GROUPS_MAX) {
+        return TORPOR_DTLS_ERR_FORMAT;
+    }
+    return count == 1 && groups[0] == MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1 ? 0 : TORPOR_DTLS_ERR_SUPPORT;
+}
+
+/* DTLS 1.2 resumes in no other way. */
+void torpor_dtls_resume_by_psk_alone(torpor_dtls *d)
+{
+    (void) d;
+}
+
 int torpor_dtls_use_connection_id(torpor_dtls *d, size_t length)
 {
     uint8_t cid[TORPOR_DTLS_CID_MAX];
@@ -451,10 +319,10 @@ int torpor_dtls_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time)
     }
     mbedtls_ssl_set_bio(&d->ssl, d, on_send, on_receive, NULL);
     mbedtls_ssl_set_timer_cb(&d->ssl, d, on_set_timer, on_get_timer);
-    mbedtls_ssl_set_verify(&d->ssl, torpor_dtls_verify, d);
+    mbedtls_ssl_set_verify(&d->ssl, torpor_dtls_verify, &d->verification);
     mbedtls_ssl_set_mtu(&d->ssl, d->mtu);
     d->now = d->started = now;
-    d->unix_time = unix_time;
+    d->verification.unix_time = unix_time;
     d->state = TORPOR_DTLS_HANDSHAKE;
     return 0;
 }
@@ -480,7 +348,7 @@ static void fail_by(torpor_dtls *d, int ret)
         /* The usage extensions are judged after the verify callback, with the second error. All ones: nothing was judged
            at all, for the message cannot be decoded. */
         uint32_t judged = mbedtls_ssl_get_verify_result(&d->ssl);
-        uint32_t flags = d->verify_flags | (judged == UINT32_MAX ? 0 : judged);
+        uint32_t flags = d->verification.flags | (judged == UINT32_MAX ? 0 : judged);
         if (flags != 0) {
             fail(d, TORPOR_DTLS_FAILURE_CERTIFICATE, flags);
         } else {
@@ -552,8 +420,8 @@ static int step(torpor_dtls *d)
         if (ret == MBEDTLS_ERR_SSL_CLIENT_RECONNECT) {
             d->state = TORPOR_DTLS_HANDSHAKE;
             d->started = d->now;
-            d->verified = 0;
-            d->verify_flags = 0;
+            d->verification.verified = 0;
+            d->verification.flags = 0;
             return step(d);
         }
 #endif
@@ -652,6 +520,33 @@ int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const ui
 #define UNIQUE_BYTES 12
 #define CONTEXT_PREFIX (UNIQUE_BYTES + 1)
 
+/*
+ * What of the library's context comes before the connection IDs, the client's and the server's:
+ *
+ *   0         8                12
+ *   | version | session length | session | randoms (64) | length | ID | length | ID | …
+ *
+ * The library checks all lengths but these against the room that it has: what is longer must not get there.
+ */
+#define CONTEXT_VERSION 8
+#define CONTEXT_RANDOMS 64
+
+static int has_room_for_ids(const uint8_t *context, size_t length, size_t own_length)
+{
+    size_t at = CONTEXT_VERSION + 4, session;
+
+    if (length < at) {
+        return 0;
+    }
+    session = (size_t) context[at - 4] << 24 | (size_t) context[at - 3] << 16 | (size_t) context[at - 2] << 8 |
+              context[at - 1];
+    if (session > length - at || length - at - session < CONTEXT_RANDOMS + 1 + own_length + 1) {
+        return 0;
+    }
+    at += session + CONTEXT_RANDOMS;
+    return context[at] == own_length && context[at + 1 + own_length] <= MBEDTLS_SSL_CID_OUT_LEN_MAX;
+}
+
 int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const uint8_t *context, size_t length)
 {
     int ret;
@@ -664,7 +559,9 @@ int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const 
         ret = start_client(d, now, unix_time, NULL);
     }
     if (ret == 0) {
-        ret = mbedtls_ssl_context_load(&d->ssl, context + CONTEXT_PREFIX, length - CONTEXT_PREFIX);
+        ret = has_room_for_ids(context + CONTEXT_PREFIX, length - CONTEXT_PREFIX, d->cid_length)
+                  ? mbedtls_ssl_context_load(&d->ssl, context + CONTEXT_PREFIX, length - CONTEXT_PREFIX)
+                  : MBEDTLS_ERR_SSL_BAD_INPUT_DATA;
         ret = ret == MBEDTLS_ERR_SSL_VERSION_MISMATCH ? TORPOR_DTLS_ERR_BUILD
               : ret == MBEDTLS_ERR_SSL_BAD_INPUT_DATA ? TORPOR_DTLS_ERR_FORMAT
                                                       : ret;
@@ -837,6 +734,28 @@ torpor_dtls_failure_info torpor_dtls_failure(const torpor_dtls *d)
     return d->failure;
 }
 
+unsigned torpor_dtls_version(const torpor_dtls *d)
+{
+    return d->state == TORPOR_DTLS_OPEN ? VERSION : 0;
+}
+
+unsigned torpor_dtls_group(const torpor_dtls *d)
+{
+    return d->state == TORPOR_DTLS_OPEN && d->verification.verified ? MBEDTLS_SSL_IANA_TLS_GROUP_SECP256R1 : 0;
+}
+
+/* Those of DTLS 1.2 come within the handshake. */
+unsigned torpor_dtls_tickets(const torpor_dtls *d)
+{
+    (void) d;
+    return 0;
+}
+
+const char *torpor_dtls_library(void)
+{
+    return "mbedTLS " MBEDTLS_VERSION_STRING ", without DTLS 1.3";
+}
+
 unsigned torpor_dtls_cipher_suite(const torpor_dtls *d)
 {
     return d->state == TORPOR_DTLS_OPEN ? (unsigned) mbedtls_ssl_get_ciphersuite_id_from_ssl(&d->ssl) : 0;
@@ -844,12 +763,12 @@ unsigned torpor_dtls_cipher_suite(const torpor_dtls *d)
 
 int torpor_dtls_resumed(const torpor_dtls *d)
 {
-    return d->state == TORPOR_DTLS_OPEN && !d->verified;
+    return d->state == TORPOR_DTLS_OPEN && !d->verification.verified;
 }
 
 int torpor_dtls_time_checked(const torpor_dtls *d)
 {
-    return d->verified && d->unix_time != 0;
+    return d->verification.verified && d->verification.unix_time != 0;
 }
 
 int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *length, torpor_dtls_session_info *info)
@@ -907,12 +826,12 @@ int torpor_dtls_has_connection_id(torpor_dtls *d)
 
 int torpor_dtls_context(torpor_dtls *d, uint8_t *out, size_t size, size_t *length)
 {
-    uint8_t unique[UNIQUE_BYTES];
+    uint8_t unique[TORPOR_DTLS_UNIQUE_MAX];
     uint8_t *context = size > CONTEXT_PREFIX ? out + CONTEXT_PREFIX : NULL;
     int ret = torpor_dtls_unique(d, unique);
 
     *length = 0;
-    if (ret != 0 || d->out != NULL || !torpor_dtls_has_connection_id(d)) {
+    if (ret < 0 || d->out != NULL || !torpor_dtls_has_connection_id(d)) {
         return TORPOR_DTLS_ERR_STATE;
     }
     ret = mbedtls_ssl_context_save(&d->ssl, context, context == NULL ? 0 : size - CONTEXT_PREFIX, length);
@@ -988,7 +907,7 @@ int torpor_dtls_keep_chain(torpor_dtls *d)
     if (d->state != TORPOR_DTLS_IDLE) {
         return TORPOR_DTLS_ERR_STATE;
     }
-    d->keep_chain = 1;
+    d->verification.keep_chain = 1;
     return 0;
 }
 
@@ -997,19 +916,19 @@ int torpor_dtls_chain(const torpor_dtls *d, uint8_t *out, size_t size)
     if (d->state != TORPOR_DTLS_OPEN) {
         return TORPOR_DTLS_ERR_STATE;
     }
-    if (d->chain_length > 0 && size >= d->chain_length) {
-        memcpy(out, d->chain, d->chain_length);
+    if (d->verification.chain_length > 0 && size >= d->verification.chain_length) {
+        memcpy(out, d->verification.chain, d->verification.chain_length);
     }
-    return (int) d->chain_length;
+    return (int) d->verification.chain_length;
 }
 
-int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12])
+int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[TORPOR_DTLS_UNIQUE_MAX])
 {
-    int from_client = d->verified; /* full handshake: the client's Finished is the first; abbreviated: the server's */
+    int from_client = d->verification.verified; /* full handshake: the client's Finished is the first; abbreviated: the server's */
 
     if (d->state == TORPOR_DTLS_OPEN && d->restored) {
         memcpy(out, d->unique, UNIQUE_BYTES);
-        return 0;
+        return UNIQUE_BYTES;
     }
     if (d->state != TORPOR_DTLS_OPEN || d->ssl.MBEDTLS_PRIVATE(verify_data_len) != UNIQUE_BYTES) {
         return TORPOR_DTLS_ERR_STATE;
@@ -1021,5 +940,5 @@ int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12])
 #endif
     memcpy(out, from_client ? d->ssl.MBEDTLS_PRIVATE(own_verify_data) : d->ssl.MBEDTLS_PRIVATE(peer_verify_data),
            UNIQUE_BYTES);
-    return 0;
+    return UNIQUE_BYTES;
 }

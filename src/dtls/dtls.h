@@ -1,7 +1,9 @@
 /*
- * The DTLS engine: a DTLS 1.2 client (RFC 6347, RFC 7925 profile) that does no I/O. Datagrams go in and come out by
- * function calls, time comes with the calls, and the host is told when to call next. No sockets, no clock, no files.
- * Builds against mbedTLS 3.6 and 4.x.
+ * The DTLS engine: a DTLS client (RFC 7925 profile) that does no I/O. Datagrams go in and come out by function calls,
+ * time comes with the calls, and the host is told when to call next. No sockets, no clock, no files.
+ *
+ * There are two, and a build has one: dtls.c over mbedTLS 3.6 and 4.x has DTLS 1.2 (RFC 6347); wolfssl/dtls.c over
+ * wolfSSL 5.7.2 and later prefers DTLS 1.3 (RFC 9147) and falls back to 1.2 in the same hello. It saves no contexts.
  *
  *     torpor_dtls *d;
  *     torpor_dtls_new(&d);
@@ -19,7 +21,8 @@
  *     torpor_dtls_free(d);
  *
  * The one rule of order: take every outgoing datagram before the next receive, elapse or write. The engine holds one
- * datagram, in the library's own output buffer, and makes the next one only when that is taken: no queue, no copy.
+ * datagram, in the library's own output buffer, and makes the next one only when that is taken: no queue, no copy. The one
+ * over wolfSSL, which cannot be stopped half-way, holds a flight.
  *
  * Return values: 0 or a length; or a negative number: TORPOR_DTLS_ERR_*, an mbedTLS error or a PSA status. Times named
  * `now` are milliseconds from any origin; one that steps back counts as no time passed. `unix_time` is seconds since
@@ -40,6 +43,7 @@ typedef struct torpor_dtls torpor_dtls;
 #define TORPOR_DTLS_ERR_SIZE (-0x10003)    /* the buffer is too small, or the message does not fit one datagram */
 #define TORPOR_DTLS_ERR_FORMAT (-0x10004)  /* the bytes are not what they should be */
 #define TORPOR_DTLS_ERR_BUILD (-0x10005)   /* the session was saved by another build of the library */
+#define TORPOR_DTLS_ERR_SUPPORT (-0x10006) /* this engine, or this build of it, cannot do that */
 
 /* UDP payload, bytes: what fits IPv6's smallest MTU (1,280 less 40 for IP and 8 for UDP). */
 #define TORPOR_DTLS_MTU 1232
@@ -97,6 +101,26 @@ void torpor_dtls_offer_tickets(torpor_dtls *d);
 int torpor_dtls_offer_connection_id(torpor_dtls *d, unsigned length);
 
 /*
+ * Versions of DTLS that are offered, 12 and 13 for 1.2 and 1.3: all that the engine has unless told.
+ * TORPOR_DTLS_ERR_SUPPORT where it has none of them.
+ */
+int torpor_dtls_versions(torpor_dtls *d, unsigned lowest, unsigned highest);
+
+/*
+ * Groups for the key exchange by their IANA numbers, 1 … TORPOR_DTLS_GROUPS_MAX, the most wanted first; the first one's share
+ * goes into the first hello. secp256r1 (23) unless told; secp384r1 (24), X25519MLKEM768 (4588), SecP256r1MLKEM768 (4587) in DTLS 1.3.
+ * TORPOR_DTLS_ERR_SUPPORT where one is not in this build.
+ */
+#define TORPOR_DTLS_GROUPS_MAX 4
+int torpor_dtls_groups(torpor_dtls *d, const uint16_t *groups, size_t count);
+
+/*
+ * Resumes in DTLS 1.3 without a key exchange of its own (psk_ke, RFC 8446 section 4.2.9): fewer bytes and no
+ * multiplication on the curve, but whoever gets the session's secret later reads what was recorded.
+ */
+void torpor_dtls_resume_by_psk_alone(torpor_dtls *d);
+
+/*
  * Begins the handshake. `session` is one that torpor_dtls_session gave, to be resumed, or NULL for a full handshake.
  * TORPOR_DTLS_ERR_BUILD or TORPOR_DTLS_ERR_FORMAT: the session cannot be loaded, nothing has begun, and the same
  * association may be started without it. The session is not authenticated here: hand in only bytes that nobody else
@@ -107,7 +131,7 @@ int torpor_dtls_start(torpor_dtls *d, uint64_t now, uint64_t unix_time, const ui
 /*
  * Goes on with an association that torpor_dtls_context saved: it is open at once, and nothing has been sent. Neither
  * trust anchors nor identity are needed. TORPOR_DTLS_ERR_BUILD or TORPOR_DTLS_ERR_FORMAT where the context cannot be
- * loaded; the association has failed then.
+ * loaded, TORPOR_DTLS_ERR_SUPPORT where the engine restores none; the association has failed then.
  *
  * A context is good for one restore: a second one would use sequence numbers again, and with them the nonces of the
  * AEAD, which gives away what was encrypted, and take old records of the server for new ones. The caller marks it as
@@ -120,7 +144,8 @@ int torpor_dtls_restore(torpor_dtls *d, uint64_t now, uint64_t unix_time, const 
 
 /*
  * Hands in one datagram as it came. Whatever it contains, the association does not fail by it unless the handshake
- * itself is broken: records that do not authenticate are dropped silently, as DTLS demands.
+ * itself is broken: records that do not authenticate are dropped silently, as DTLS demands. Read what waits first: a
+ * datagram that comes while a message waits is lost.
  */
 int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, size_t length);
 
@@ -181,6 +206,18 @@ typedef struct {
 } torpor_dtls_failure_info;
 torpor_dtls_failure_info torpor_dtls_failure(const torpor_dtls *d);
 
+/* The negotiated version: 12 for DTLS 1.2, 13 for DTLS 1.3; 0 unless open. */
+unsigned torpor_dtls_version(const torpor_dtls *d);
+
+/* The IANA number of the group of the key exchange (RFC 8422, RFC 8446 section 4.2.7); 0 unless open, or where none was. */
+unsigned torpor_dtls_group(const torpor_dtls *d);
+
+/*
+ * How many tickets have come that are good for another handshake. In DTLS 1.3 they come after the handshake, whenever the
+ * server likes, and torpor_dtls_session gives the last one: a change of this number says that there is a new one.
+ */
+unsigned torpor_dtls_tickets(const torpor_dtls *d);
+
 /* The IANA number of the negotiated cipher suite, or 0 before the handshake is over. */
 unsigned torpor_dtls_cipher_suite(const torpor_dtls *d);
 
@@ -193,7 +230,7 @@ int torpor_dtls_time_checked(const torpor_dtls *d);
 enum {
     TORPOR_DTLS_SESSION_NONE = 0,   /* the server gave neither: nothing to resume */
     TORPOR_DTLS_SESSION_ID = 1,     /* RFC 5246 session id */
-    TORPOR_DTLS_SESSION_TICKET = 2  /* RFC 5077 ticket */
+    TORPOR_DTLS_SESSION_TICKET = 2  /* RFC 5077 ticket, or that of DTLS 1.3 (RFC 8446 section 4.6.1) */
 };
 typedef struct {
     int kind;
@@ -217,7 +254,8 @@ int torpor_dtls_has_connection_id(torpor_dtls *d);
  * where it does not fit (TORPOR_DTLS_ERR_SIZE) or is only asked for (`out` NULL, `size` 0). About 260 bytes, and the
  * ticket. It holds the session too. Once it is written the association is closed, without a word to the server: save
  * last. TORPOR_DTLS_ERR_STATE where it cannot be saved: no connection ID, messages or datagrams wait, or no message has
- * come since an abbreviated handshake, whose end the server may not have seen.
+ * come since an abbreviated handshake, whose end the server may not have seen. TORPOR_DTLS_ERR_SUPPORT: this engine saves
+ * none.
  */
 int torpor_dtls_context(torpor_dtls *d, uint8_t *out, size_t size, size_t *length);
 
@@ -230,11 +268,16 @@ uint64_t torpor_dtls_highest(const torpor_dtls *d);
 /* A number for this build: another library, configuration or format gives another one. Saved bytes are for their own. */
 uint32_t torpor_dtls_build(void);
 
+/* The library that runs the protocol, its version, and what that lacks, such as "wolfSSL 5.7.2, without ML-KEM". */
+const char *torpor_dtls_library(void);
+
 /*
- * tls-unique (RFC 5929 section 3): the verify_data of the first Finished message, 12 bytes; of a restored association
- * that of its handshake. TORPOR_DTLS_ERR_STATE unless open.
+ * The channel binding of an open association: its length, and the bytes at the start of `out`. Of DTLS 1.2 tls-unique
+ * (RFC 5929 section 3), the verify_data of the first Finished message, 12 bytes; of a restored association that of its
+ * handshake. Of DTLS 1.3 tls-exporter (RFC 9266), 32 bytes. TORPOR_DTLS_ERR_STATE unless open.
  */
-int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[12]);
+#define TORPOR_DTLS_UNIQUE_MAX 32
+int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[TORPOR_DTLS_UNIQUE_MAX]);
 
 /*
  * Keeps the certificates by which the server is verified, 8,192 bytes at most, until torpor_dtls_free: for a second look

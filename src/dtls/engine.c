@@ -125,6 +125,34 @@ void xs_torpor_dtls_offer_tickets(xsMachine *the)
     result(the, 0);
 }
 
+void xs_torpor_dtls_versions(xsMachine *the)
+{
+    torpor_dtls *d = engine_of(the);
+    uint32_t lowest = uint32_of(the, 0), highest = uint32_of(the, 1);
+    result(the, torpor_dtls_versions(d, lowest, highest));
+}
+
+/* The groups as bytes, two for each number, the high one first. */
+void xs_torpor_dtls_groups(xsMachine *the)
+{
+    size_t length;
+    uint16_t groups[TORPOR_DTLS_GROUPS_MAX];
+    torpor_dtls *d = engine_of(the);
+    const uint8_t *bytes = bytes_of(the, 0, &length);
+    size_t count = length / 2;
+
+    for (size_t i = 0; i < count && i < TORPOR_DTLS_GROUPS_MAX; i++) {
+        groups[i] = (uint16_t) (bytes[2 * i] << 8 | bytes[2 * i + 1]);
+    }
+    result(the, torpor_dtls_groups(d, groups, count));
+}
+
+void xs_torpor_dtls_resume_by_psk_alone(xsMachine *the)
+{
+    torpor_dtls_resume_by_psk_alone(engine_of(the));
+    result(the, 0);
+}
+
 void xs_torpor_dtls_start(xsMachine *the)
 {
     size_t length = 0;
@@ -238,6 +266,21 @@ void xs_torpor_dtls_cipher_suite(xsMachine *the)
     result(the, torpor_dtls_cipher_suite(engine_of(the)));
 }
 
+void xs_torpor_dtls_version(xsMachine *the)
+{
+    result(the, torpor_dtls_version(engine_of(the)));
+}
+
+void xs_torpor_dtls_group(xsMachine *the)
+{
+    result(the, torpor_dtls_group(engine_of(the)));
+}
+
+void xs_torpor_dtls_tickets(xsMachine *the)
+{
+    result(the, torpor_dtls_tickets(engine_of(the)));
+}
+
 void xs_torpor_dtls_resumed(xsMachine *the)
 {
     result(the, torpor_dtls_resumed(engine_of(the)));
@@ -281,7 +324,7 @@ void xs_torpor_dtls_session_lifetime(xsMachine *the)
 void xs_torpor_dtls_unique(xsMachine *the)
 {
     torpor_dtls *d = engine_of(the);
-    result(the, torpor_dtls_unique(d, exact_room_of(the, 0, 12)));
+    result(the, torpor_dtls_unique(d, exact_room_of(the, 0, TORPOR_DTLS_UNIQUE_MAX)));
 }
 
 void xs_torpor_dtls_keep_chain(xsMachine *the)
@@ -330,4 +373,9 @@ void xs_torpor_dtls_highest(xsMachine *the)
 void xs_torpor_dtls_build(xsMachine *the)
 {
     result(the, torpor_dtls_build());
+}
+
+void xs_torpor_dtls_library(xsMachine *the)
+{
+    xsmcSetString(xsResult, (xsStringValue) torpor_dtls_library());
 }

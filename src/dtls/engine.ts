@@ -28,7 +28,7 @@ export class AlertError extends DTLSError {
   }
 }
 
-/** RFC 5246 section 7.2, RFC 6066 section 9 */
+/** RFC 5246 section 7.2, RFC 6066 section 9, RFC 8446 section 6 */
 const ALERTS: Readonly<Record<number, string>> = {
   0: "close_notify",
   10: "unexpected_message",
@@ -50,7 +50,11 @@ const ALERTS: Readonly<Record<number, string>> = {
   80: "internal_error",
   86: "inappropriate_fallback",
   90: "user_canceled",
+  109: "missing_extension",
+  110: "unsupported_extension",
   112: "unrecognized_name",
+  115: "unknown_psk_identity",
+  116: "certificate_required",
 };
 
 const ADVICE: Readonly<Record<number, string>> = {
@@ -59,12 +63,14 @@ const ADVICE: Readonly<Record<number, string>> = {
   45: ": this device's certificate has expired; enrol again with the factory identity",
   46: ": it refuses this device's certificate",
   48: ": it does not know the CA of this device's certificate",
-  70: ": it does not speak DTLS 1.2",
+  70: ": it does not speak a version of DTLS that was offered; DTLS 1.3 needs the engine over wolfSSL (--engine wolfssl)",
   112: ": it does not know the server name that was asked for",
+  116: ": it wants a client certificate",
 };
 
 /** MBEDTLS_X509_BADCERT_* and their meaning, the one that explains most first. */
 const VERIFY_FLAGS: readonly (readonly [number, string])[] = [
+  [0x40, "there is none, or only such as are signed with an algorithm that is not known"],
   [0x01, "it has expired"],
   [0x0200, "it is not yet valid; is the clock right?"],
   [0x04, "its name or address is not that of the server that was asked for"],
@@ -83,10 +89,25 @@ const PROTOCOL_ERRORS: Readonly<Record<number, string>> = {
   30848: "the server closed the connection",
   29184: "the server sent a record that makes no sense",
   29440: "the server sent a message that cannot be decoded",
+  31232: "the server sent certificates that cannot be decoded",
   30464: "the server sent a message out of turn",
   26112: "the server chose what was not offered",
-  29056: "the end of the handshake does not authenticate",
-  31232: "the server sent certificates that cannot be decoded",
+  // wolfSSL
+  326: "the server's version of DTLS is not one that was offered",
+  304: "the server does not hold the keys of this handshake",
+  343: "the server closed the connection",
+  328: "the server sent a message that cannot be decoded",
+  306: "the server sent a record that makes no sense",
+  416: "the server sent a message that cannot be decoded",
+  373: "the server sent a message out of turn",
+  394: "the server sent a message out of turn",
+  395: "the server sent a message twice",
+  421: "the server's share of the key exchange is not usable",
+  352: "the server's share of the key exchange is not usable",
+  425: "the server chose what was not offered",
+  429: "the server answered what was not asked",
+  501: "no cipher suite in common",
+  505: "the server does not recognise its own cookie",
 };
 
 /** What becomes of an association. */
@@ -100,10 +121,14 @@ const FAILURE_MEMORY = 4;
 const ERROR_SIZE = -0x10003;
 const ERROR_FORMAT = -0x10004;
 const ERROR_BUILD = -0x10005;
+const ERROR_SUPPORT = -0x10006;
 /** MBEDTLS_ERR_PK_TYPE_MISMATCH */
 const ERROR_KEY_MISMATCH = -0x3f00;
 /** MBEDTLS_ERR_SSL_FEATURE_UNAVAILABLE and others have no better name than their number. */
 const hex = (error: number): string => `-0x${(-error).toString(16).padStart(4, "0")}`;
+
+/** Versions of DTLS (RFC 6347, RFC 9147). */
+export type Protocol = "DTLS 1.2" | "DTLS 1.3";
 
 /** How a session can be resumed. */
 export type SessionKind = "session" | "ticket";
@@ -127,14 +152,35 @@ export interface SavedContext {
 
 /** IANA names of the suites that are offered. */
 const CIPHER_SUITES: Readonly<Record<number, string>> = {
+  4865: "TLS_AES_128_GCM_SHA256",
+  4868: "TLS_AES_128_CCM_SHA256",
+  4869: "TLS_AES_128_CCM_8_SHA256",
   49326: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
   49324: "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
   49195: "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
 };
 
-/** The name and version of the TLS library. */
+/** Groups of the key exchange by the names that IANA gave them (RFC 8446 section 4.2.7). */
+const GROUPS: Readonly<Record<string, number>> = {
+  secp256r1: 23,
+  secp384r1: 24,
+  SecP256r1MLKEM768: 4587,
+  X25519MLKEM768: 4588,
+};
+
+/** The name and version of the library that keeps keys and reads certificates. */
 export function libraryVersion(this: unknown): string {
   return native("xs_torpor_crypto_version").call(this);
+}
+
+/** The name and version of the library that runs DTLS, and what that lacks. */
+export function dtlsLibrary(this: unknown): string {
+  return native("xs_torpor_dtls_library").call(this);
+}
+
+/** The versions of DTLS that the library has, for people. */
+export function spokenVersions(): string {
+  return dtlsLibrary().includes("without DTLS 1.3") ? "DTLS 1.2" : "DTLS 1.2 or 1.3";
 }
 
 /** A number for this build of the library: what it saves loads only where this number is the same. */
@@ -254,6 +300,41 @@ export class Engine extends EngineNatives {
     }
   }
 
+  /** Versions of DTLS that are offered: all that the engine has unless told. @throws DTLSError where it has none of them. */
+  versions(lowest: Protocol, highest: Protocol): void {
+    if (this.nativeVersions(lowest === "DTLS 1.2" ? 12 : 13, highest === "DTLS 1.2" ? 12 : 13) < 0) {
+      throw new DTLSError(`this engine does not speak ${lowest}: ${dtlsLibrary()}`);
+    }
+  }
+
+  /**
+   * Groups for the key exchange by their IANA names, the most wanted first: "secp256r1" unless told.
+   * @throws DTLSError for one that this build does not have.
+   */
+  groups(names: readonly string[]): void {
+    const numbers: number[] = [];
+    for (const name of names) {
+      const number = GROUPS[name];
+      if (number === undefined) {
+        throw new DTLSError(`"${name}" is no group of the key exchange: ${Object.keys(GROUPS).join(", ")}`);
+      }
+      numbers.push(number >> 8, number & 255);
+    }
+    const error: number = this.nativeGroups(Uint8Array.from(numbers));
+    if (error < 0) {
+      throw new DTLSError(
+        error === ERROR_FORMAT
+          ? `expected 1 to 4 groups of the key exchange, not ${names.length}`
+          : `this engine does not have all of the groups ${names.join(", ")}: ${dtlsLibrary()}`,
+      );
+    }
+  }
+
+  /** Resumes in DTLS 1.3 by the session's secret alone (RFC 8446 section 4.2.9, psk_ke), without forward secrecy. */
+  resumeByPSKAlone(): void {
+    this.nativeResumeByPSKAlone();
+  }
+
   /**
    * Goes on with a saved association, in place of `start`; needs neither trust anchors nor identity.
    * @returns false where this build cannot load it: this engine is of no more use then.
@@ -351,7 +432,7 @@ export class Engine extends EngineNatives {
     switch (this.nativeFailureKind()) {
       case FAILURE_TIMEOUT:
         return new TimeoutError(
-          `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak DTLS 1.2?`,
+          `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak ${spokenVersions()}?`,
         );
       case FAILURE_ALERT:
         return new AlertError(detail, "association");
@@ -365,7 +446,7 @@ export class Engine extends EngineNatives {
         return new DTLSError("no memory left for DTLS");
       default:
         return new DTLSError(
-          `the DTLS handshake failed: ${PROTOCOL_ERRORS[detail] ?? "the server does not keep to the protocol"} (mbedTLS error ${hex(-detail)})`,
+          `the DTLS handshake failed: ${PROTOCOL_ERRORS[detail] ?? "the server does not keep to the protocol"} (${dtlsLibrary().split(/[ ,]/, 1)[0]} error ${hex(-detail)})`,
         );
     }
   }
@@ -386,8 +467,20 @@ export class Engine extends EngineNatives {
     return this.nativeTimeChecked() === 1;
   }
 
-  get protocol(): "DTLS 1.2" | "DTLS 1.3" {
-    return "DTLS 1.2";
+  /** The negotiated version; that of the engine's oldest unless open. */
+  get protocol(): Protocol {
+    return this.nativeVersion() === 13 ? "DTLS 1.3" : "DTLS 1.2";
+  }
+
+  /** The IANA name of the group of the key exchange; undefined unless open, or where there was none. */
+  get group(): string | undefined {
+    const group: number = this.nativeGroup();
+    return Object.keys(GROUPS).find((name) => GROUPS[name] === group);
+  }
+
+  /** How many tickets have come after the handshake (DTLS 1.3); another number says that `session` is a new one. */
+  get tickets(): number {
+    return this.nativeTickets();
   }
 
   private get sessionKind(): SessionKind | undefined {
@@ -434,6 +527,11 @@ export class Engine extends EngineNatives {
     return this.nativeContext(data) === length ? { kind, data, lifetime } : undefined;
   }
 
+  /** Whether the engine saves and restores associations at all. */
+  get savesContexts(): boolean {
+    return this.nativeContext(noRoom()) !== ERROR_SUPPORT;
+  }
+
   /** Bytes that a record adds to its message: header, connection ID, nonce, type and tag. 0 unless open. */
   get overhead(): number {
     return this.nativeOverhead();
@@ -444,12 +542,16 @@ export class Engine extends EngineNatives {
     return this.nativeHighest();
   }
 
-  /** tls-unique (RFC 5929 section 3), 12 bytes. @throws DTLSError unless open. */
+  /**
+   * The channel binding: tls-unique of DTLS 1.2 (RFC 5929 section 3), 12 bytes; tls-exporter of DTLS 1.3 (RFC 9266), 32
+   * bytes. @throws DTLSError unless open.
+   */
   get unique(): Uint8Array {
-    const unique = new Uint8Array(12);
-    if (this.nativeUnique(unique) < 0) {
-      throw new DTLSError("tls-unique needs an open association");
+    const unique = new Uint8Array(32);
+    const length: number = this.nativeUnique(unique);
+    if (length < 0) {
+      throw new DTLSError("a channel binding needs an open association");
     }
-    return unique;
+    return unique.slice(0, length);
   }
 }

@@ -6,11 +6,10 @@
 
 #include "../idf.h"
 
-#include <mbedtls/pk.h>
 #include <mbedtls/ssl.h>
-#include <mbedtls/x509_crt.h>
 
 #include "dtls.h"
+#include "verification.h"
 
 #if defined(MBEDTLS_SSL_KEEP_PEER_CERTIFICATE)
 #error "Torpor needs MBEDTLS_SSL_KEEP_PEER_CERTIFICATE off (ESP-IDF: CONFIG_MBEDTLS_SSL_PROTO_TLS1_3=n, which selects it): with it a saved session does not fit its slot"
@@ -21,18 +20,6 @@
 #error "Torpor needs mbedTLS with DTLS, connection IDs, context serialization, tickets and renegotiation (desktop: src/dtls/mbedtls/config.h; ESP-IDF: hosts/esp32/sdkconfig/sdkconfig.defaults, and the README where the board has an sdkconfig of its own)"
 #endif
 
-/* Own certificates, key and trust anchors. */
-typedef struct {
-    mbedtls_x509_crt trust;
-    mbedtls_x509_crt chain;
-    mbedtls_pk_context pk;
-    uint32_t key;
-} torpor_dtls_credentials;
-
-void torpor_dtls_credentials_init(torpor_dtls_credentials *c);
-void torpor_dtls_credentials_free(torpor_dtls_credentials *c);
-int torpor_dtls_credentials_trust(torpor_dtls_credentials *c, const uint8_t *der, size_t length);
-int torpor_dtls_credentials_identity(torpor_dtls_credentials *c, uint32_t key, const uint8_t *der, size_t length);
 /* Puts the credentials and what both roles have in common into `conf`; `endpoint` as mbedTLS has it. */
 int torpor_dtls_configure(mbedtls_ssl_config *conf, torpor_dtls_credentials *c, int endpoint);
 
@@ -46,7 +33,6 @@ struct torpor_dtls {
 
     uint64_t now;                          /* of the running call */
     uint64_t started;
-    uint64_t unix_time;
     uint64_t timer_intermediate, timer_final; /* absolute; timer_final TORPOR_DTLS_NEVER: no timer runs */
     uint32_t timer_first, patience;
     uint16_t mtu;
@@ -57,23 +43,15 @@ struct torpor_dtls {
     size_t out_length;
     int out_taken;                         /* taken; the library is told at its next attempt to send it */
 
-    uint32_t verify_flags;
-    uint8_t address[16];                   /* the address demanded in the peer's certificate */
-    uint8_t address_length;
-    uint8_t verified;                      /* the certificates were looked at: a full handshake */
+    torpor_dtls_verification verification;
     uint8_t offer_tickets;
     uint8_t offer_cid;                     /* negotiates connection IDs; its own is cid_length bytes */
     uint8_t cid_length;
-    uint8_t keep_chain;                    /* the certificates that the verification goes through are kept */
-    uint8_t *chain;                        /* those, DER, the trust anchor first, the peer's own last */
-    size_t chain_length;
     uint8_t restored;                      /* from a saved context, whose tls-unique is in `unique` */
     uint8_t unique[12];
 
 #if defined(TORPOR_SERVER)
     struct torpor_dtls_server *server;     /* NULL: a client */
-    uint8_t *peer_certificate;             /* DER of the client's certificate, of a full handshake */
-    size_t peer_certificate_length;
     uint8_t transport_id[18];              /* the client's address and port, for the cookie */
     uint8_t transport_id_length;
 #endif
@@ -83,7 +61,5 @@ struct torpor_dtls {
 int torpor_dtls_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time);
 /* Takes part in connection IDs with a random one of `length` bytes; between begin and the first step. */
 int torpor_dtls_use_connection_id(torpor_dtls *d, size_t length);
-/* Checks one certificate of the peer's chain: mbedTLS's verify callback; `d` is the association. */
-int torpor_dtls_verify(void *d, mbedtls_x509_crt *certificate, int depth, uint32_t *flags);
 
 #endif

@@ -58,6 +58,18 @@ export class EngineNatives extends Native("xs_torpor_dtls_destructor") {
     return native("xs_torpor_dtls_restore").call(this, now, unixTime, context);
   }
 
+  protected nativeVersions(lowest: number, highest: number): number {
+    return native("xs_torpor_dtls_versions").call(this, lowest, highest);
+  }
+
+  protected nativeGroups(groups: Uint8Array): number {
+    return native("xs_torpor_dtls_groups").call(this, groups);
+  }
+
+  protected nativeResumeByPSKAlone(): number {
+    return native("xs_torpor_dtls_resume_by_psk_alone").call(this);
+  }
+
   protected nativeStart(now: number, unixTime: number, session: Uint8Array | undefined): number {
     return native("xs_torpor_dtls_start").call(this, now, unixTime, session);
   }
@@ -112,6 +124,18 @@ export class EngineNatives extends Native("xs_torpor_dtls_destructor") {
 
   protected nativeFailureKind(): number {
     return native("xs_torpor_dtls_failure_kind").call(this);
+  }
+
+  protected nativeVersion(): number {
+    return native("xs_torpor_dtls_version").call(this);
+  }
+
+  protected nativeGroup(): number {
+    return native("xs_torpor_dtls_group").call(this);
+  }
+
+  protected nativeTickets(): number {
+    return native("xs_torpor_dtls_tickets").call(this);
   }
 
   protected nativeCipherSuite(): number {

@@ -74,6 +74,9 @@ int torpor_dtls_server_options(torpor_dtls_server *s, unsigned options)
     if (s->configured) {
         return TORPOR_DTLS_ERR_STATE;
     }
+    if ((options & TORPOR_DTLS_SERVER_ONLY_13) != 0) {
+        return TORPOR_DTLS_ERR_SUPPORT;
+    }
     s->options = options;
     return 0;
 }
@@ -134,6 +137,7 @@ int torpor_dtls_server_accept(torpor_dtls_server *s, uint64_t now, uint64_t unix
     }
     d->conf = &s->conf;
     d->server = s;
+    d->verification.keep_peer = 1;
     s->references++;
     memcpy(d->transport_id, peer, peer_length);
     d->transport_id_length = (uint8_t) peer_length;
@@ -192,13 +196,13 @@ int torpor_dtls_server_connection_id(torpor_dtls *d, uint8_t cid[TORPOR_DTLS_SER
 
 int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size_t size)
 {
-    if (d->peer_certificate_length > size) {
+    if (d->verification.peer_length > size) {
         return TORPOR_DTLS_ERR_SIZE;
     }
-    if (d->peer_certificate_length > 0) {
-        memcpy(out, d->peer_certificate, d->peer_certificate_length);
+    if (d->verification.peer_length > 0) {
+        memcpy(out, d->verification.peer, d->verification.peer_length);
     }
-    return (int) d->peer_certificate_length;
+    return (int) d->verification.peer_length;
 }
 
 #endif

@@ -30,7 +30,9 @@ int torpor_dtls_server_identity(torpor_dtls_server *s, uint32_t key, const uint8
 enum {
     TORPOR_DTLS_SERVER_NO_SESSION_IDS = 1, /* assigns none, resumes none */
     TORPOR_DTLS_SERVER_NO_TICKETS = 2,     /* issues none, resumes none */
-    TORPOR_DTLS_SERVER_NO_CONNECTION_IDS = 4 /* ignores the offer of a client */
+    TORPOR_DTLS_SERVER_NO_CONNECTION_IDS = 4, /* ignores the offer of a client */
+    TORPOR_DTLS_SERVER_ONLY_12 = 8,        /* speaks DTLS 1.2 only; what mbedTLS does anyway */
+    TORPOR_DTLS_SERVER_ONLY_13 = 16        /* speaks DTLS 1.3 only */
 };
 /* Sets options, a sum of the above; before the first accept. Default 0: all of them. */
 int torpor_dtls_server_options(torpor_dtls_server *s, unsigned options);
@@ -59,7 +61,7 @@ int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size
  */
 int torpor_dtls_server_connection_id(torpor_dtls *d, uint8_t cid[TORPOR_DTLS_SERVER_CID_BYTES]);
 
-/* For dtls.c: the library has sent a HelloVerifyRequest and waits for the ClientHello with the cookie. */
+/* For dtls.c over mbedTLS: the library has sent a HelloVerifyRequest and waits for the ClientHello with the cookie. */
 int torpor_dtls_server_again(torpor_dtls *d);
 
 #endif

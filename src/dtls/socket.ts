@@ -26,6 +26,7 @@ import {
   type ResumableSession,
   type SavedContext,
   type SessionKind,
+  spokenVersions,
 } from "./engine.js";
 import type { ResumptionMemory, ResumptionWay } from "./resumption.js";
 
@@ -45,8 +46,15 @@ export interface DTLSCredentials {
   readonly patience?: number | undefined;
   /** How long a restored association may stay silent after the first message, milliseconds: 4000 unless told. */
   readonly contextPatience?: number | undefined;
-  /** Bytes of the connection ID in the server's records (RFC 9146), 0 to 8: 0 unless told, which is the cheapest. */
+  /**
+   * Bytes of the connection ID in the server's records (RFC 9146), 0 to 8: 0 unless told, which is the cheapest. An engine
+   * that saves no associations offers one only where this is told.
+   */
   readonly connectionIdLength?: number | undefined;
+  /** Groups for the key exchange by their IANA names, the most wanted first: "secp256r1" unless told. */
+  readonly groups?: readonly string[] | undefined;
+  /** "alone" resumes in DTLS 1.3 without a key exchange (psk_ke, RFC 8446 section 4.2.9): no forward secrecy. */
+  readonly psk?: "alone" | undefined;
   /** "chain" keeps the certificates by which the server is verified, for `AssociationReport.serverChain`. */
   readonly keep?: "chain" | undefined;
 }
@@ -75,6 +83,8 @@ export class AssociationReport {
   way: Way | undefined;
   protocol: string | undefined;
   cipherSuite: string | undefined;
+  /** Of the key exchange, its IANA name; undefined where there was none. */
+  group: string | undefined;
   /** Whether the validity times of the server's certificates were checked; undefined where the session was resumed. */
   timeChecked: boolean | undefined;
   readonly handshake = new Traffic();
@@ -91,7 +101,10 @@ export class AssociationReport {
     this.#socket = socket;
   }
 
-  /** tls-unique (RFC 5929 section 3) of the association that is open now, 12 bytes; undefined where none is. */
+  /**
+   * The channel binding of the association that is open now: tls-unique (RFC 5929 section 3), 12 bytes, or in DTLS 1.3
+   * tls-exporter (RFC 9266), 32 bytes. Undefined where none is open.
+   */
   get unique(): Uint8Array | undefined {
     return this.#socket?.unique;
   }
@@ -138,15 +151,25 @@ const BINDING_BYTES = 8;
 /** RFC 6347 section 4.1: the content types of records that belong to a handshake. */
 const CHANGE_CIPHER_SPEC = 20;
 const HANDSHAKE = 22;
+/** RFC 9147 section 4: the first three bits of a protected record of DTLS 1.3, whose content type is not to be seen. */
+const UNIFIED_MASK = 0xe0;
+const UNIFIED = 0x20;
 
 /** Bytes and milliseconds, where nothing else is told: those of dtls.h. */
 const MTU = 1232;
 const HANDSHAKE_TIMER = 9000;
 const PATIENCE = 60000;
+/**
+ * Datagrams of one handshake that a device sends at most: some ten times what a bad network takes. A server that answers
+ * each one so that the protocol demands the next would have a device transmit as fast as the network allows.
+ */
+const HANDSHAKE_DATAGRAMS = 200;
 /** Enough for one retransmission of a CoAP message (RFC 7252 section 4.8), and short for a server that forgot us. */
 const CONTEXT_PATIENCE = 4000;
 
 const isAddress = (host: string): boolean => host.includes(":") || /^[0-9.]+$/.test(host);
+
+const isHandshake = (contentType: number): boolean => contentType === HANDSHAKE || contentType === CHANGE_CIPHER_SPEC;
 
 // The callbacks of the UDP socket, the same functions for all sockets.
 
@@ -175,6 +198,7 @@ export class DTLSSocket implements MessageSocket {
   #attempt: Resumable | undefined;
   /** The state of the layer above that came with a restored context; undefined after a handshake. */
   #state: Uint8Array | undefined;
+  #basis: Uint8Array | undefined;
   /** Of a restored association from which nothing has come yet: it may be that the server does not know it. */
   #isUnconfirmed = false;
   /** When an unconfirmed association is given up, in ticks; undefined until something is sent. */
@@ -192,7 +216,11 @@ export class DTLSSocket implements MessageSocket {
   readonly #keepsContexts: boolean;
   /** A datagram went out since the last one came in. */
   #waiting = false;
+  /** Datagrams of the running handshake that went out. */
+  #sent = 0;
   #unsent = false;
+  /** Tickets that have come after the handshake (DTLS 1.3), as far as they were kept. */
+  #tickets = 0;
   /** Messages read so far: how `onReadable` knows whether anybody reads. */
   #reads = 0;
 
@@ -235,7 +263,7 @@ export class DTLSSocket implements MessageSocket {
       this.#confirmBy = clock.ticks + (secure.contextPatience ?? CONTEXT_PATIENCE);
       this.setTimer(engine.deadline);
     }
-    this.flush(engine);
+    this.flush(engine, "application");
   }
 
   read(buffer: Uint8Array): number | undefined {
@@ -265,7 +293,9 @@ export class DTLSSocket implements MessageSocket {
     const engine = this.#engine;
     const { sessions } = this.#options;
     // An association that was restored and said nothing may be dead: what is in the table serves the next wake.
-    if (engine !== undefined && sessions !== undefined && this.isKeepable) {
+    if (engine !== undefined && this.isKeepable && !engine.savesContexts) {
+      this.note("this engine saves no associations: the next wake resumes by ticket or session id");
+    } else if (engine !== undefined && sessions !== undefined && this.isKeepable) {
       const saved = engine.save(sessions.room - BINDING_BYTES - 1 - state.length);
       if (saved !== undefined) {
         this.keep(saved, joinBytes(Uint8Array.of(state.length), state, saved.data), engine.protocol, true);
@@ -292,7 +322,7 @@ export class DTLSSocket implements MessageSocket {
     const engine = this.#engine;
     if (engine !== undefined && engine.state === EngineState.OPEN) {
       engine.close();
-      this.flush(engine);
+      this.flush(engine, "application");
     }
     this.release();
   }
@@ -324,8 +354,14 @@ export class DTLSSocket implements MessageSocket {
       if (this.#way === "ticket" || this.#attempt?.kind === "ticket") {
         engine.offerTickets();
       }
-      if (this.#keepsContexts) {
+      if (this.#keepsContexts && (engine.savesContexts || secure.connectionIdLength !== undefined)) {
         engine.offerConnectionId(secure.connectionIdLength ?? 0);
+      }
+      if (secure.groups !== undefined) {
+        engine.groups(secure.groups);
+      }
+      if (secure.psk === "alone") {
+        engine.resumeByPSKAlone();
       }
     } catch (error) {
       engine.free();
@@ -351,6 +387,7 @@ export class DTLSSocket implements MessageSocket {
   }
 
   private handshake(): void {
+    this.#sent = 0;
     this.#engine = this.newEngine();
     this.start();
   }
@@ -362,6 +399,8 @@ export class DTLSSocket implements MessageSocket {
   private start(): void {
     const { clock } = this.#options;
     const { unixTime } = this;
+    this.#tickets = 0;
+    this.takeTicket();
     const data = this.#attempt?.data.subarray(BINDING_BYTES);
     if (!this.#engine!.start(clock.ticks, unixTime, data)) {
       this.forget();
@@ -372,10 +411,35 @@ export class DTLSSocket implements MessageSocket {
     this.advance();
   }
 
+  /**
+   * A ticket of DTLS 1.3 is used once (RFC 8446 appendix C.4): whoever sees it twice knows the device again. It goes
+   * before the hello that shows it, and where it cannot go it is not shown.
+   */
+  private takeTicket(): void {
+    if (this.#attempt?.protocol !== "DTLS 1.3") {
+      return;
+    }
+    try {
+      this.#attempt = this.#options.sessions?.remove(this.#peer) as Resumable | undefined;
+    } catch (error) {
+      this.note(`the ticket is not used, for it cannot be removed: ${(error as Error).message}`);
+      this.#attempt = undefined;
+    }
+  }
+
   // ---- the session table ----
 
-  /** What a session rests on besides the client's certificate: the server's name and the trust anchors. */
-  private binding(): Uint8Array {
+  /**
+   * What a session rests on: a hash of the server's name and the trust anchors, BINDING_BYTES, then that of the client's
+   * certificate. It does not change in the life of a socket.
+   */
+  private get basis(): Uint8Array {
+    const [own] = this.#options.secure.certificates;
+    this.#basis ??= own === undefined ? this.bind() : joinBytes(this.bind(), sha256(own));
+    return this.#basis;
+  }
+
+  private bind(): Uint8Array {
     const { secure, host = this.#options.address } = this.#options;
     const parts: Uint8Array[] = [];
     for (const anchor of secure.trustAnchors) {
@@ -407,8 +471,8 @@ export class DTLSSocket implements MessageSocket {
     const own = secure.certificates[0];
     if (
       own === undefined ||
-      !sameBytes(stored.clientCertHash, sha256(own)) ||
-      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.binding())
+      !sameBytes(stored.clientCertHash, this.basis.subarray(BINDING_BYTES)) ||
+      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.basis.subarray(0, BINDING_BYTES))
     ) {
       this.note("the saved session rests on another certificate, server name or trust anchor: not used");
       return undefined;
@@ -427,7 +491,8 @@ export class DTLSSocket implements MessageSocket {
       return undefined;
     }
     // A server that refused a session id once is asked for a ticket too, and may still know the id it gave since then.
-    const isAsked = stored.kind === this.#way || (this.#way === "ticket" && this.isFree);
+    const isAsked =
+      stored.kind === this.#way || (this.isFree && (this.#way === "ticket" || stored.protocol === "DTLS 1.3"));
     return isAsked ? (stored as Resumable) : undefined;
   }
 
@@ -497,9 +562,9 @@ export class DTLSSocket implements MessageSocket {
       sessions.insert({
         peer: this.#peer,
         kind: kind ?? "none",
-        data: joinBytes(this.binding(), data),
+        data: joinBytes(this.basis.subarray(0, BINDING_BYTES), data),
         isContext,
-        clientCertHash: sha256(own),
+        clientCertHash: this.basis.subarray(BINDING_BYTES),
         clientCert: own,
         protocol,
         lifetime,
@@ -569,12 +634,17 @@ export class DTLSSocket implements MessageSocket {
     if (engine === undefined) {
       return;
     }
-    this.count(new Uint8Array(datagram, 0, datagram.byteLength < 1 ? 0 : 1)[0], datagram.byteLength, "In");
+    const contentType = new Uint8Array(datagram, 0, datagram.byteLength < 1 ? 0 : 1)[0];
+    const isOpen = this.#opened;
     if (this.#waiting && !this.#opened) {
       this.#report.roundTrips++;
     }
     this.#waiting = false;
     engine.receive(this.#options.clock.ticks, datagram);
+    // Of a record of DTLS 1.3 only the engine knows whether there was a message in it, or a ticket or an ACK.
+    const isMessage = contentType !== undefined && (contentType & UNIFIED_MASK) === UNIFIED && engine.readable > 0;
+    const hasType = contentType !== undefined && (contentType & UNIFIED_MASK) !== UNIFIED;
+    this.count(isOpen && (isMessage || (hasType && !isHandshake(contentType))), datagram.byteLength, "In");
     this.advance();
   }
 
@@ -587,6 +657,9 @@ export class DTLSSocket implements MessageSocket {
     this.flush(engine);
     if (engine.state === EngineState.OPEN && !this.#opened) {
       this.onOpen(engine);
+    }
+    if (this.#engine === engine && this.#opened && engine.tickets !== this.#tickets) {
+      this.keepTicket(engine);
     }
     if (this.#isUnconfirmed && engine.readable > 0) {
       // The server knows the association: from now on it is like any other.
@@ -609,12 +682,15 @@ export class DTLSSocket implements MessageSocket {
       this.onFailed(engine.failure);
     } else if (engine.state === EngineState.CLOSED) {
       this.onFailed(new DTLSError("the server closed the association"));
+    } else if (!this.#opened && this.#sent > HANDSHAKE_DATAGRAMS) {
+      this.onFailed(new DTLSError(`the DTLS handshake has taken ${this.#sent} datagrams and no end: given up`));
     } else {
       this.setTimer(engine.deadline);
     }
   }
 
-  private flush(engine: Engine): void {
+  /** `what` is sent; where nothing is told, its content type says so. */
+  private flush(engine: Engine, what?: "application"): void {
     for (let length = engine.pending; length > 0; length = engine.pending) {
       if (this.#outgoing.length < length) {
         this.#outgoing = new Uint8Array(length);
@@ -622,15 +698,18 @@ export class DTLSSocket implements MessageSocket {
       engine.take(this.#outgoing);
       const datagram = this.#outgoing.subarray(0, length);
       this.#waiting = true;
-      this.send(datagram);
+      this.#sent++;
+      this.send(datagram, what);
     }
   }
 
   /** A datagram that does not get out is lost, as others are; what waits for its answer sends it again. */
-  private send(datagram: Uint8Array): void {
+  private send(datagram: Uint8Array, what: "application" | undefined): void {
     try {
       this.#udp?.write(datagram, this.#peer.address, this.#peer.port);
-      this.count(datagram[0], datagram.length, "Out");
+      const contentType = datagram[0]!;
+      const isTold = what === "application" || (contentType & UNIFIED_MASK) !== UNIFIED;
+      this.count(this.#opened && isTold && !isHandshake(contentType), datagram.length, "Out");
     } catch (error) {
       if (!this.#unsent) {
         this.#unsent = true;
@@ -639,9 +718,8 @@ export class DTLSSocket implements MessageSocket {
     }
   }
 
-  private count(contentType: number | undefined, length: number, direction: "Out" | "In"): void {
-    const isHandshake = !this.#opened || contentType === HANDSHAKE || contentType === CHANGE_CIPHER_SPEC;
-    const traffic = isHandshake ? this.#report.handshake : this.#report.application;
+  private count(isApplication: boolean, length: number, direction: "Out" | "In"): void {
+    const traffic = isApplication ? this.#report.application : this.#report.handshake;
     traffic[`bytes${direction}`] += length;
     traffic[`datagrams${direction}`]++;
   }
@@ -690,6 +768,7 @@ export class DTLSSocket implements MessageSocket {
     report.way = way;
     report.protocol = engine.protocol;
     report.cipherSuite = engine.cipherSuite;
+    report.group = engine.group;
     report.timeChecked = engine.resumed ? undefined : engine.timeChecked;
     report.overhead = engine.overhead;
     this.#options.onWritable?.call(this as never);
@@ -734,11 +813,20 @@ export class DTLSSocket implements MessageSocket {
     if (this.#way === "none") {
       return;
     }
+    if (engine.protocol === "DTLS 1.3") {
+      // The used ticket is gone, and new ones come when the server likes: there is nothing to learn from this handshake.
+      if (attempt !== undefined && !engine.resumed) {
+        this.note(`the server did not resume by ${attempt.kind} and made a full handshake`);
+        this.forget();
+      }
+      return;
+    }
     if (attempt !== undefined && engine.resumed) {
       this.settleResumed(engine, attempt);
       return;
     }
-    const refused = attempt?.kind ?? this.#refused;
+    // That a server which spoke 1.3 before speaks 1.2 now says nothing about its tickets.
+    const refused = attempt?.protocol === "DTLS 1.3" ? undefined : (attempt?.kind ?? this.#refused);
     if (attempt !== undefined) {
       this.note(`the server did not resume by ${attempt.kind} and made a full handshake`);
     }
@@ -751,6 +839,16 @@ export class DTLSSocket implements MessageSocket {
       this.keep(session, session.data, engine.protocol, false);
     }
     this.learnFrom(attempt !== undefined || this.#isRefusal ? refused : undefined, session?.kind);
+  }
+
+  /** A ticket that came after the handshake (DTLS 1.3) takes the place of what the table has for this server. */
+  private keepTicket(engine: Engine): void {
+    this.#tickets = engine.tickets;
+    const session = engine.session;
+    if (session !== undefined && (this.isFree || this.#way === "ticket")) {
+      this.#created = undefined;
+      this.keep(session, session.data, engine.protocol, false);
+    }
   }
 
   /** A session keeps its age when it is used; a new ticket in place of a used one is a new session. */
@@ -798,7 +896,8 @@ export class DTLSSocket implements MessageSocket {
       return;
     }
     this.note(`resuming by ${attempt.kind} failed: ${failure.message}`);
-    this.#refused = attempt.kind;
+    // A ticket of DTLS 1.3 is gone already, and says nothing about the next one.
+    this.#refused = attempt.protocol === "DTLS 1.3" ? undefined : attempt.kind;
     this.#isRefusal = !(failure instanceof TimeoutError);
     this.#attempt = undefined;
     this.#waiting = false;
@@ -816,7 +915,7 @@ export class DTLSSocket implements MessageSocket {
   private silence(): TimeoutError {
     const seconds = (this.#options.secure.patience ?? PATIENCE) / 1000;
     return new TimeoutError(
-      `the server did not finish the DTLS handshake within ${seconds} s: is it there, and does it speak DTLS 1.2?`,
+      `the server did not finish the DTLS handshake within ${seconds} s: is it there, and does it speak ${spokenVersions()}?`,
     );
   }
 

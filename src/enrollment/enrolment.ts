@@ -18,7 +18,7 @@ import type { ServerKeyResponse } from "../est/client.js";
 import { type CsrAttribute, readCsrAttributes } from "../est/csrattrs.js";
 import { planRequest, type RequestPlan, requestAttributes } from "../est/request.js";
 import type { KeyValueStore } from "../io.js";
-import { parseCertificate } from "../pki/certificate.js";
+import { checkedCertificate } from "../pki/certificate.js";
 import { certificateRequest, type KeyId, keyExists, publicKey, sha256 } from "../pki/key.js";
 import { distinguishedName } from "../pki/name.js";
 import { type Identity, IdentityError, type IdentityStore } from "./identity.js";
@@ -104,7 +104,7 @@ export class Enrolment implements PayloadSource {
     const plan = this.#plan;
     const unique = plan.proof === undefined ? undefined : this.#context.association.unique;
     if (plan.proof !== undefined && unique === undefined) {
-      throw new TorporError("the server wishes a proof of possession, and this connection has no tls-unique");
+      throw new TorporError("the server wishes a proof of possession, and this connection has no channel binding");
     }
     return certificateRequest(this.#key, plan.subject, requestAttributes(plan, unique));
   }
@@ -156,7 +156,7 @@ export class Enrolment implements PayloadSource {
 
   private commit(key: KeyId, certificates: readonly Uint8Array[], time: number): void {
     const point = publicKey(key);
-    const own = certificates.find((der) => sameBytes(parseCertificate(der).publicKey, point));
+    const own = certificates.find((der) => sameBytes(checkedCertificate(der).publicKey, point));
     if (own === undefined) {
       throw new IdentityError(
         this.#isServerMade
@@ -193,7 +193,7 @@ export class Enrolment implements PayloadSource {
 
 /** The names are the same, whatever string types the CA has written them in. */
 function checkSubject(certificate: Uint8Array, requested: Uint8Array): void {
-  const { subject } = parseCertificate(certificate);
+  const { subject } = checkedCertificate(certificate);
   if (!sameBytes(subject, requested) && distinguishedName(subject) !== distinguishedName(requested)) {
     throw new IdentityError(
       `the issued certificate is for "${distinguishedName(subject)}", not for "${distinguishedName(requested)}" as ` +

@@ -8,7 +8,7 @@
 
 import { readUint } from "../bytes.js";
 import type { Clock, KeyValueStore } from "../io.js";
-import { parseCertificate } from "../pki/certificate.js";
+import { checkedCertificate, parseCertificate } from "../pki/certificate.js";
 import { sha256 } from "../pki/key.js";
 import type { Identity, IdentityStore } from "./identity.js";
 import { readLife, writeLife } from "./life.js";
@@ -133,7 +133,7 @@ export class Run {
     const { factory, trust } = this.#options;
     return {
       now,
-      certificate: enrolled && parseCertificate(enrolled.certificates[0]!),
+      certificate: enrolled && checkedCertificate(enrolled.certificates[0]!),
       factory: factory === undefined ? "absent" : "present",
       anchors: !this.#isExplicit ? "implicit" : trust === undefined ? "explicit" : "both",
       life: this.#life,
@@ -161,7 +161,7 @@ export class Run {
       enrolled !== undefined &&
       (steps.includes("sen") || steps.includes("sren"))
     ) {
-      now = parseCertificate(enrolled.certificates[0]!).notBefore;
+      now = checkedCertificate(enrolled.certificates[0]!).notBefore;
     }
     this.#life = livedOn(this.#life, now, { kind: "done", steps }, Math.random(), this.#options.policy);
     this.settle(enrolled, now, "write");

@@ -7,7 +7,7 @@
  */
 
 import { joinBytes, sameBytes } from "../bytes.js";
-import { parseCertificate } from "../pki/certificate.js";
+import { checkedCertificate, parseCertificate } from "../pki/certificate.js";
 import { DERReader, Tag } from "../pki/der.js";
 import { isTrusted } from "../pki/key.js";
 import { IdentityError } from "./identity.js";
@@ -28,7 +28,8 @@ const CMC_RA = Uint8Array.of(0x2b, 6, 1, 5, 5, 7, 3, 28);
  *     OldWithOld  given up: only OldWithNew speaks for the old key
  *     NewWithOld  given up: for those who know the old root only
  *
- * @throws IdentityError where one of them is no CA; FormatError where one is no certificate.
+ * All of them have been read by parseCertificate before.
+ * @throws IdentityError where one of them is no CA.
  */
 export function anchorsOf(certificates: readonly Uint8Array[]): readonly Uint8Array[] {
   const selfIssued = certificates.filter(isSelfIssued);
@@ -49,16 +50,16 @@ export function anchorsOf(certificates: readonly Uint8Array[]): readonly Uint8Ar
 }
 
 function isSelfIssued(der: Uint8Array): boolean {
-  const certificate = parseCertificate(der);
+  const certificate = checkedCertificate(der);
   return sameBytes(certificate.subject, certificate.issuer);
 }
 
 function hasSameKey(one: Uint8Array, other: Uint8Array): boolean {
-  return sameBytes(parseCertificate(one).publicKey, parseCertificate(other).publicKey);
+  return sameBytes(checkedCertificate(one).publicKey, checkedCertificate(other).publicKey);
 }
 
 function hasSameName(one: Uint8Array, other: Uint8Array): boolean {
-  return sameBytes(parseCertificate(one).subject, parseCertificate(other).subject);
+  return sameBytes(checkedCertificate(one).subject, checkedCertificate(other).subject);
 }
 
 /** Whether another key of the same CA has signed it. */
@@ -67,15 +68,16 @@ function isSignedBy(der: Uint8Array, other: Uint8Array): boolean {
 }
 
 function hasSuccessor(root: Uint8Array, other: Uint8Array): boolean {
-  return hasSameName(root, other) && parseCertificate(other).notAfter > parseCertificate(root).notAfter;
+  return hasSameName(root, other) && checkedCertificate(other).notAfter > checkedCertificate(root).notAfter;
 }
 
 /**
- * RFC 5280 section 4.2.1.9: a certificate above others that may not issue any verifies nothing.
+ * RFC 5280 section 4.2.1.9: a certificate above others that may not issue any verifies nothing. It has been read by
+ * parseCertificate before.
  * @throws IdentityError where it is no CA.
  */
 export function checkCA(der: Uint8Array): void {
-  const constraints = parseCertificate(der).extension(BASIC_CONSTRAINTS);
+  const constraints = checkedCertificate(der).extension(BASIC_CONSTRAINTS);
   if (constraints !== undefined) {
     const fields = new DERReader(constraints.value).enter(Tag.SEQUENCE);
     if (fields.tag === Tag.BOOLEAN && fields.readBoolean()) {

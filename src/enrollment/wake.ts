@@ -104,6 +104,9 @@ export interface WakeOptions {
   readonly patience?: number | undefined;
   readonly contextPatience?: number | undefined;
   readonly connectionIdLength?: number | undefined;
+  /** As in DTLSCredentials, as the one below. */
+  readonly groups?: readonly string[] | undefined;
+  readonly psk?: "alone" | undefined;
   /** "first" asks the server where its EST resources are before anything else, and goes there. */
   readonly discovery?: "first" | undefined;
   readonly keyPolicy?: KeyPolicy | undefined;
@@ -152,6 +155,9 @@ export function wake(host: Host, options: WakeOptions): Promise<WakeReport> {
 
 const NO_BYTES = new Uint8Array();
 
+/** What a key pair or a signature is made for first. */
+const ENROLMENTS: readonly ESTOperation[] = ["sen", "sren", "skg", "skc"];
+
 class Wake {
   readonly #host: Host;
   readonly #options: WakeOptions;
@@ -191,6 +197,9 @@ class Wake {
     await undefined; // what follows begins with the stack of a promise's turn, not the caller's
     try {
       const operations = this.begin();
+      if (ENROLMENTS.includes(operations[0]!)) {
+        await this.nextTurn(); // the first datagram is out: key and request are made while the server answers
+      }
       for (let index = 0; index < operations.length; index++) {
         const operation = operations[index]!;
         this.finish(operation, await this.send(operation), operations.length - index - 1);
@@ -207,6 +216,11 @@ class Wake {
       }
     }
     return this.report(started);
+  }
+
+  /** After what timers are set for by now: the socket, which is to begin then. */
+  private nextTurn(): Promise<void> {
+    return new Promise((resolve) => this.#host.timer.set(() => resolve(), 0));
   }
 
   private report(started: number): WakeReport {
@@ -358,7 +372,7 @@ class Wake {
   }
 
   private credentials(identity: Identity, run: Run | undefined): DTLSCredentials {
-    const { trust, mtu, handshakeTimer, patience, contextPatience, connectionIdLength } = this.#options;
+    const { trust, mtu, handshakeTimer, patience, contextPatience, connectionIdLength, groups, psk } = this.#options;
     const trustAnchors = run === undefined ? (trust ?? this.#identities.trustAnchors) : run.anchors;
     if (trustAnchors === undefined) {
       throw new TorporError("no trust anchor: give one until the server's CA certificates have been fetched (crts)");
@@ -367,7 +381,7 @@ class Wake {
     const keep = run !== undefined || this.isTrustImplicit ? "chain" : undefined;
     return {
       ...{ trustAnchors, certificates, key, keep },
-      ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength },
+      ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength, groups, psk },
     };
   }
 

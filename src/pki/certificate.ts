@@ -30,7 +30,7 @@ export interface ClientCertInfo {
 }
 
 /*
- * What `walk` finds on its way: the fields of
+ * What `find` finds: the fields of
  *
  *     Certificate     SEQUENCE { tbsCertificate, signatureAlgorithm, signature }
  *     TBSCertificate  SEQUENCE { [0] version, serialNumber, signature, issuer, validity, subject,
@@ -38,32 +38,23 @@ export interface ClientCertInfo {
  */
 const TBS = 0;
 const SERIAL_NUMBER = 1;
-const ISSUER = 2;
-const VALIDITY = 3;
-const SUBJECT = 4;
-const PUBLIC_KEY_INFO = 5;
-const EXTENSION_LIST = 6;
-const NOTHING = 7;
+const SIGNATURE = 2;
+const ISSUER = 3;
+const VALIDITY = 4;
+const SUBJECT = 5;
+const PUBLIC_KEY_INFO = 6;
+const EXTENSION_LIST = 7;
 
-/**
- * Checks the whole certificate and returns one field of it: a view of the element with tag and length, but for the
- * content of the serial number and of the list of extensions; undefined for extensions that are not there.
- */
-function walk(der: Uint8Array, wanted: number): Uint8Array | undefined {
-  const tbs = readTBS(der);
-  if (wanted === TBS) return tbs;
-  const fields = new DERReader(tbs).enter(Tag.SEQUENCE);
+/** Checks the whole certificate. */
+function check(der: Uint8Array): void {
+  const fields = new DERReader(readTBS(der)).enter(Tag.SEQUENCE);
   const version = readVersion(fields);
-  let found: Uint8Array | undefined;
-  const serialNumber = fields.readInteger();
-  if (wanted === SERIAL_NUMBER) found = withoutSignOctet(serialNumber);
+  fields.readInteger();
   fields.skip(Tag.SEQUENCE);
-  for (let field = ISSUER; field <= PUBLIC_KEY_INFO; field++) {
-    const element = fields.readElement(Tag.SEQUENCE);
-    if (field === VALIDITY) readTimes(element);
-    if (field === PUBLIC_KEY_INFO) readKeyInfo(element);
-    if (field === wanted) found = element;
-  }
+  fields.skip(Tag.SEQUENCE);
+  readTimes(fields.readElement(Tag.SEQUENCE));
+  fields.skip(Tag.SEQUENCE);
+  readKeyInfo(fields.readElement(Tag.SEQUENCE));
   if (version >= 1 && fields.tag === ISSUER_UNIQUE_ID) fields.skip();
   if (version >= 1 && fields.tag === SUBJECT_UNIQUE_ID) fields.skip();
   if (version === 2 && fields.tag === EXTENSIONS) {
@@ -71,10 +62,25 @@ function walk(der: Uint8Array, wanted: number): Uint8Array | undefined {
     const extensions = wrapper.read(Tag.SEQUENCE);
     wrapper.finish();
     findExtension(extensions, undefined);
-    if (wanted === EXTENSION_LIST) found = extensions;
   }
   fields.finish();
-  return found;
+}
+
+/**
+ * One field of a certificate that was checked: a view of the element with tag and length, but for the content of the
+ * serial number and of the list of extensions; undefined for extensions that are not there.
+ */
+function find(der: Uint8Array, wanted: number): Uint8Array | undefined {
+  const certificate = new DERReader(der).enter(Tag.SEQUENCE);
+  if (wanted === TBS) return certificate.readElement(Tag.SEQUENCE);
+  const fields = certificate.enter(Tag.SEQUENCE);
+  if (fields.tag === VERSION) fields.skip();
+  if (wanted === SERIAL_NUMBER) return withoutSignOctet(fields.readInteger());
+  fields.skip(Tag.INTEGER);
+  for (let field = SIGNATURE; field < wanted && field <= PUBLIC_KEY_INFO; field++) fields.skip(Tag.SEQUENCE);
+  if (wanted !== EXTENSION_LIST) return fields.readElement(Tag.SEQUENCE);
+  while (!fields.done && fields.tag !== EXTENSIONS) fields.skip();
+  return fields.done ? undefined : fields.enter(EXTENSIONS).read(Tag.SEQUENCE);
 }
 
 function readTBS(der: Uint8Array): Uint8Array {
@@ -127,7 +133,7 @@ function readKeyInfo(publicKeyInfo: Uint8Array): KeyInfo {
 }
 
 /**
- * A certificate that was checked as a whole when it was made. Its fields are looked up in the DER each time that they
+ * A certificate that has been checked as a whole. Its fields are looked up in the DER each time that they
  * are asked for: kept, they would cost a device some 800 bytes for each certificate. All byte arrays are views into `der`.
  */
 class Certificate {
@@ -135,13 +141,12 @@ class Certificate {
   readonly der: Uint8Array;
 
   constructor(der: Uint8Array) {
-    walk(der, NOTHING);
     this.der = der;
   }
 
   /** The TBSCertificate with tag and length: what is signed. */
   get tbs(): Uint8Array {
-    return walk(this.der, TBS)!;
+    return find(this.der, TBS)!;
   }
 
   /**
@@ -149,32 +154,32 @@ class Certificate {
    * with, is its content octets as they are.
    */
   get serialNumber(): Uint8Array {
-    return walk(this.der, SERIAL_NUMBER)!;
+    return find(this.der, SERIAL_NUMBER)!;
   }
 
   /** The issuer's Name, DER. */
   get issuer(): Uint8Array {
-    return walk(this.der, ISSUER)!;
+    return find(this.der, ISSUER)!;
   }
 
   /** The subject's Name, DER. */
   get subject(): Uint8Array {
-    return walk(this.der, SUBJECT)!;
+    return find(this.der, SUBJECT)!;
   }
 
   /** Seconds since 1970-01-01T00:00:00Z. */
   get notBefore(): number {
-    return readTimes(walk(this.der, VALIDITY)!)[0];
+    return readTimes(find(this.der, VALIDITY)!)[0];
   }
 
   /** Seconds since 1970-01-01T00:00:00Z; 253402300799 where RFC 5280 says "no well-defined expiration date". */
   get notAfter(): number {
-    return readTimes(walk(this.der, VALIDITY)!)[1];
+    return readTimes(find(this.der, VALIDITY)!)[1];
   }
 
   /** The whole SubjectPublicKeyInfo, DER. */
   get publicKeyInfo(): Uint8Array {
-    return walk(this.der, PUBLIC_KEY_INFO)!;
+    return find(this.der, PUBLIC_KEY_INFO)!;
   }
 
   /** Content octets of the key algorithm's OID. */
@@ -197,7 +202,7 @@ class Certificate {
    * none. Throws a FormatError where it is there twice, which RFC 5280 section 4.2 forbids.
    */
   extension(oid: Uint8Array): Extension | undefined {
-    const extensions = walk(this.der, EXTENSION_LIST);
+    const extensions = find(this.der, EXTENSION_LIST);
     return extensions && findExtension(extensions, oid);
   }
 }
@@ -209,6 +214,12 @@ export type { Certificate };
  * OID of more than 128 octets.
  */
 export function parseCertificate(der: Uint8Array): Certificate {
+  check(der);
+  return new Certificate(der);
+}
+
+/** The fields of a certificate that `parseCertificate` has read before: nothing is checked anew. */
+export function checkedCertificate(der: Uint8Array): Certificate {
   return new Certificate(der);
 }
 

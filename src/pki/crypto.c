@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <mbedtls/asn1write.h>
+#include <mbedtls/error.h>
 #include <mbedtls/pk.h>
 #include <mbedtls/platform.h>
 #include <mbedtls/psa_util.h>
@@ -63,6 +64,25 @@ static void heap_free(void *pointer)
     memcpy(&bytes, block, sizeof(bytes));
     heap.now -= bytes;
     free(block);
+}
+
+void *torpor_heap_resize(void *pointer, size_t size)
+{
+    size_t bytes = 0;
+    void *block = heap_calloc(1, size);
+
+    if (block != NULL && pointer != NULL) {
+        memcpy(&bytes, (uint8_t *) pointer - HEAP_PREFIX, sizeof(bytes));
+        memcpy(block, pointer, bytes < size ? bytes : size);
+        heap_free(pointer);
+    }
+    return block;
+}
+#else
+/* The library's allocator is the C library's, or, as on ESP-IDF, one whose blocks that takes. */
+void *torpor_heap_resize(void *pointer, size_t size)
+{
+    return realloc(pointer, size);
 }
 #endif
 
@@ -151,6 +171,17 @@ int torpor_key_generate(uint32_t id, unsigned bits, uint32_t *key)
     return psa_generate_key(&attributes, key);
 }
 
+/* mbedTLS 3.6 makes errors of its own of what PSA says: of a store that cannot be written, too. */
+static int storage_error(int ret)
+{
+#if MBEDTLS_VERSION_MAJOR < 4
+    if (ret == MBEDTLS_ERR_PK_FILE_IO_ERROR || ret == MBEDTLS_ERR_ERROR_GENERIC_ERROR) {
+        return PSA_ERROR_STORAGE_FAILURE;
+    }
+#endif
+    return ret;
+}
+
 int torpor_key_import(uint32_t id, const uint8_t *der, size_t length, uint32_t *key)
 {
     psa_key_attributes_t attributes = PSA_KEY_ATTRIBUTES_INIT;
@@ -173,9 +204,13 @@ int torpor_key_import(uint32_t id, const uint8_t *der, size_t length, uint32_t *
     if (ret == 0 && psa_get_key_type(&attributes) != PSA_KEY_TYPE_ECC_KEY_PAIR(PSA_ECC_FAMILY_SECP_R1)) {
         ret = PSA_ERROR_NOT_SUPPORTED;
     }
+    if (ret == 0 && id != 0 && torpor_key_check(id) == 0) {
+        ret = PSA_ERROR_ALREADY_EXISTS;
+    }
     if (ret == 0) {
         set_device_key(&attributes, id);
         ret = mbedtls_pk_import_into_psa(&pk, &attributes, key);
+        ret = id != 0 ? storage_error(ret) : ret;
     }
     mbedtls_pk_free(&pk);
     return ret;

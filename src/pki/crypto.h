@@ -45,6 +45,9 @@ void torpor_heap_reset_peak(void);
 /* Sets the limit in bytes; 0 for none. */
 void torpor_heap_limit(size_t limit);
 
+/* Makes a block of mbedTLS's heap larger or smaller, as realloc does: for another library that shares it. */
+void *torpor_heap_resize(void *pointer, size_t size);
+
 /* ---- hashes and random numbers ---- */
 
 int torpor_sha256(const uint8_t *input, size_t length, uint8_t hash[32]);
@@ -74,7 +77,10 @@ int torpor_random(uint8_t *output, size_t length);
  */
 int torpor_key_generate(uint32_t id, unsigned bits, uint32_t *key);
 
-/* Takes in a private key in DER: PKCS #8 (RFC 5958, not encrypted) or SEC 1 (RFC 5915). P-256 or P-384. */
+/*
+ * Takes in a private key in DER: PKCS #8 (RFC 5958, not encrypted) or SEC 1 (RFC 5915). P-256 or P-384.
+ * PSA_ERROR_ALREADY_EXISTS (-139) where `id` is taken, PSA_ERROR_STORAGE_FAILURE (-146) where it cannot be stored.
+ */
 int torpor_key_import(uint32_t id, const uint8_t *der, size_t length, uint32_t *key);
 
 /* 0 where a key with this number can be used; PSA_ERROR_INVALID_HANDLE (-136) where there is none. */

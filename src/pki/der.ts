@@ -184,6 +184,18 @@ export class DERReader {
   private open(tag: number | undefined): number {
     const bytes = this.#bytes;
     const start = this.#position;
+    // Most elements: the tag asked for, which needs no more checks, and a length of one octet.
+    const content = start + 2;
+    const length = bytes[start + 1]!;
+    if (bytes[start] !== tag || length >= 0x80 || !(content + length <= this.#end)) return this.openOther(tag);
+    this.#content = content;
+    this.#position = content + length;
+    return start;
+  }
+
+  private openOther(tag: number | undefined): number {
+    const bytes = this.#bytes;
+    const start = this.#position;
     const end = this.#end;
     let at = start;
     if (at >= end) throw new FormatError(`DER: expected ${describe(tag)} at offset ${start}, got the end`);

@@ -1,11 +1,14 @@
 /*
- * The host functions of key.ts in XS, over crypto.h: keys, certificate requests, hashes, random numbers.
+ * The host functions of key.ts and bytes.ts in XS, over crypto.h: keys, certificate requests, hashes, random numbers.
  *
  *     native("xs_torpor_key_generate").call(undefined, id, bits)
  *
  * hosts/node/binding.c has the same functions for Node.js. The order in which arguments are read matters: native.h
  * says why.
  */
+#include <string.h>
+
+#include "../crc32.h"
 #include "../native.h"
 #include "crypto.h"
 
@@ -27,6 +30,25 @@ void xs_torpor_sha256(xsMachine *the)
     const uint8_t *in = bytes_of(the, 0, &length);
     uint8_t *out = exact_room_of(the, 1, 32);
     result(the, torpor_sha256(in, length, out));
+}
+
+/* Of bytes.ts: whether two byte arrays of the same length differ. */
+void xs_torpor_differ(xsMachine *the)
+{
+    size_t length, other_length;
+    const uint8_t *one = bytes_of(the, 0, &length), *other = bytes_of(the, 1, &other_length);
+    result(the, length != other_length || memcmp(one, other, length) != 0);
+}
+
+void xs_torpor_crc32(xsMachine *the)
+{
+    size_t length;
+    uint32_t start = uint32_of(the, 1), end = uint32_of(the, 2), initial = uint32_of(the, 3);
+    const uint8_t *in = bytes_of(the, 0, &length);
+    if (start > end || end > length) {
+        xsTypeError("expected a range of the %d bytes", (int) length);
+    }
+    result(the, torpor_crc32(in + start, end - start, initial));
 }
 
 void xs_torpor_key_generate(xsMachine *the)

@@ -9,6 +9,7 @@ import { joinBytes, readUint, writeUint } from "../bytes.js";
 import { FormatError, LimitError, TorporError } from "../errors.js";
 import type { Clock } from "../io.js";
 import { type ClientCertInfo, clientCertInfo } from "../pki/certificate.js";
+import { crc32 } from "../pki/key.js";
 import { ADDRESS_BYTES, formatAddress, parseAddress } from "./address.js";
 import { SEAL_BYTES, type Sealer } from "./seal.js";
 
@@ -678,36 +679,6 @@ function isSound(bytes: Uint8Array, at: number, slotBytes: number, isSealed: boo
 
 function isChecked(bytes: Uint8Array, check: number, start: number, end: number, offset: number): boolean {
   return readUint(bytes, check, CHECK_BYTES) === crc32(bytes, start, end, offset);
-}
-
-/** CRC-32 (ISO 3309, polynomial edb88320) by half octets; signed entries, which an engine keeps as integers. */
-const crcTable = Int32Array.of(
-  0x00000000,
-  0x1db71064,
-  0x3b6e20c8,
-  0x26d930ac,
-  0x76dc4190,
-  0x6b6b51f4,
-  0x4db26158,
-  0x5005713c,
-  0xedb88320,
-  0xf00f9344,
-  0xd6d6a3e8,
-  0xcb61b38c,
-  0x9b64c2b0,
-  0x86d3d2d4,
-  0xa00ae278,
-  0xbdbdf21c,
-);
-
-function crc32(bytes: Uint8Array, start: number, end: number, offset: number): number {
-  let value = ~offset;
-  for (let at = start; at < end; at++) {
-    value ^= bytes[at]!;
-    value = (value >>> 4) ^ crcTable[value & 15]!;
-    value = (value >>> 4) ^ crcTable[value & 15]!;
-  }
-  return ~value >>> 0;
 }
 
 /** A view of the table's own memory as a copy: what it shows may be overwritten before it is read. */

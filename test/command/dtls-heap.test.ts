@@ -11,10 +11,10 @@ import { join } from "node:path";
 import { readPEM } from "../../hosts/node/pem.js";
 import type { WakeResult } from "../../hosts/node/result.js";
 import { simulate, WakeError } from "../../hosts/node/simulator.js";
+import { HandshakeRecords } from "../../tools/est-server/handshake-records.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { newFolder } from "../support/command.js";
-import { HandshakeRecords } from "../support/handshake-records.js";
 
 /** Bytes at the peak, as docs/memory.md has them. */
 const IN_ORDER_MAX = 26 * 1024;

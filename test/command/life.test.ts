@@ -11,7 +11,7 @@ import { DeviceState } from "../../hosts/node/storage.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { certificateRequest, destroyKey, generateKey, publicKey, sha256, sign } from "../../src/pki/key.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
 
 const CHANGE_CIPHER_SPEC = 20;

@@ -5,7 +5,7 @@ import { strict as assert } from "node:assert";
 import { join } from "node:path";
 import { chance } from "../../tools/chance.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { newFolder, torpor, type WakeLine } from "../support/command.js";
 
 const SEEDS = 10;

@@ -6,20 +6,19 @@
 import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
 import { createHash } from "node:crypto";
-import { cpSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { clock, timer, UDP } from "../../hosts/node/io.js";
 import { openKeys } from "../../hosts/node/native.js";
-import { simulate } from "../../hosts/node/simulator.js";
+import { simulate, WakeError } from "../../hosts/node/simulator.js";
 import { DeviceState } from "../../hosts/node/storage.js";
 import { CoAPError } from "../../src/coap/error.js";
 import { IdentityError } from "../../src/enrollment/identity.js";
-import { type Operation, type WakeOptions, wake } from "../../src/enrollment/wake.js";
+import { type Operation, wake } from "../../src/enrollment/wake.js";
 import { FormatError, LimitError, type TorporError } from "../../src/errors.js";
 import { ServerKeyError } from "../../src/est/client.js";
 import { parseCertificate } from "../../src/pki/certificate.js";
 import { importKey } from "../../src/pki/key.js";
-import { readDeviation } from "../../tools/est-server/deviate.js";
 import { MISBEHAVIOURS, type Misbehaviour } from "../../tools/est-server/misbehave.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
 import { newFolder } from "../support/command.js";
@@ -183,6 +182,51 @@ describe("a device and a server that does wrong", () => {
     });
   }
 
+  // One of each kind over UDP, in the simulator; test/dtls and test/enrollment go through all of them in virtual time.
+  for (const [script, rule] of [
+    ["handshake:HelloVerifyRequest:cookie-wrong", /datagrams and no end: given up/],
+    ["handshake:ServerHello:suite-other", /DTLS handshake failed/],
+    ["handshake:ServerHello:drop:once", undefined],
+    ["handshake:Certificate:none", /DTLS|certificate/],
+    ["handshake:ServerKeyExchange:point-off-curve", /DTLS handshake failed/],
+    ["handshake:ServerHelloDone:fatal-40", /alert/],
+    ["handshake:ServerHello:fragments-reversed", undefined],
+    ["block2:1:szx-7", /an SZX of 0 to 6, found 7/],
+    ["block2:2:etag-other", /the same ETag/],
+    ["message:option-critical", /critical option/],
+    ["message:reset", /reset the exchange/],
+    ["message:separate", undefined],
+    ["code:5.31", /refused crts with 5\.31/],
+  ] as const) {
+    it(`in the simulator, over UDP, ${rule === undefined ? "succeeds" : "says in a sentence why it fails"} with ${script}`, async () => {
+      const wrong = await startEstServer({ ca: server.ca, misbehave: script });
+      const { chain, keyPkcs8 } = server.ca.factory;
+      const device = (port: number) =>
+        simulate({
+          options: {
+            ...{ operation: "crts", address: "127.0.0.1", port, host: "127.0.0.1", blockSize: 256 },
+            ...{ geometry: { slots: 4, slotBytes: 512 }, handshakeTimer: 500, patience: 10_000 },
+          },
+          ...{ trust: [server.ca.root], certificates: chain, key: keyPkcs8, state },
+        });
+      const state = newFolder();
+      try {
+        const error = await device(wrong.port).then(
+          () => undefined,
+          (reason: Error) => reason,
+        );
+        assert.equal(error === undefined, rule === undefined, error?.message);
+        if (error !== undefined) {
+          assert.ok(error instanceof WakeError, error.message);
+          assert.match(error.message, rule!);
+        }
+      } finally {
+        await wrong.close();
+      }
+      assert.equal((await device(server.port)).operations[0]?.code, "2.05");
+    });
+  }
+
   it("takes another subject where it is told to", async () => {
     const wrong = await startEstServer({ ca: server.ca, misbehave: "wrong-subject" });
     const state = new DeviceState(newFolder());
@@ -203,83 +247,6 @@ describe("a device and a server that does wrong", () => {
       assert.deepEqual(parseCertificate(own).subject, parseCertificate(server.ca.issuing).subject);
     } finally {
       await wrong.close();
-    }
-  });
-});
-
-describe("a device in the simulator and a server that deviates from DTLS or CoAP", () => {
-  /** Of the tables of test/dtls/hostile-server.test.ts and test/enrollment/hostile-coap.test.ts; what the device says. */
-  const SAMPLES: readonly (readonly [deviation: string, error: RegExp | undefined])[] = [
-    ["HelloVerifyRequest/cookie-beyond", /DTLS handshake failed/],
-    ["ServerHello/suite-unoffered", /DTLS handshake failed/],
-    ["ServerHello/connection-id-255", /DTLS handshake failed|alert/],
-    ["ServerHello/fragments-reversed", undefined],
-    ["Certificate/list-empty", /DTLS handshake failed/],
-    ["Certificate/length-16-million", /DTLS handshake failed|did not finish/],
-    ["ServerKeyExchange/point-off-curve", /DTLS handshake failed/],
-    ["CertificateRequest/names-beyond", /DTLS handshake failed/],
-    ["ServerHelloDone/dropped", /did not finish the DTLS handshake within 3 s/],
-    ["Finished/in-the-clear", /DTLS handshake failed|did not finish/],
-    ["Finished/dropped/once", undefined],
-    ["Block2/1/number-next", /expected Block2 with number 1/],
-    ["Block2/2/size-reserved", /expected an SZX of 0 to 6, found 7/],
-    ["Block2/0/size2-huge", /response body of at most 3072 bytes, got one of 4294967295/],
-    ["code/5.03", /the server refused crts with 5\.03/],
-    ["message/reset-instead", /expected a response, the peer reset the exchange/],
-    ["message/separate-confirmable", undefined],
-  ];
-
-  it("says so in a sentence, loses nothing, and comes back at an honest server", async function () {
-    this.timeout(600_000);
-    const server = await startEstServer();
-    const read = (options: Partial<WakeOptions>, port: number, state: string) =>
-      simulate({
-        options: {
-          ...{ operation: "crts", address: "127.0.0.1", port, host: "127.0.0.1", resume: "none", blockSize: 256 },
-          ...{ geometry: { slots: 4, slotBytes: 512 }, handshakeTimer: 500, patience: 3000, ...options },
-        },
-        trust: [server.ca.root],
-        certificates: server.ca.factory.chain,
-        key: server.ca.factory.keyPkcs8,
-        state,
-      });
-    const state = join(newFolder(), "device");
-    await read({ operation: "sen" }, server.port, state);
-    const memory = (): string => readFileSync(join(state, "flash", "torpor", "identity")).toString("hex");
-    const identity = memory();
-    try {
-      await Promise.all(
-        SAMPLES.map(async ([deviation, expected]) => {
-          const wrong = await startEstServer({ ca: server.ca, deviation: readDeviation(deviation) });
-          const own = join(newFolder(), "device");
-          cpSync(state, own, { recursive: true });
-          const message = await read({}, wrong.port, own).then(
-            () => undefined,
-            (error: Error) => error.message,
-          );
-          await wrong.close();
-          if (expected === undefined) {
-            assert.equal(message, undefined, deviation);
-          } else {
-            assert.match(message ?? "accepted", expected, deviation);
-          }
-          assert.equal(readFileSync(join(own, "flash", "torpor", "identity")).toString("hex"), identity, deviation);
-          assert.equal((await read({}, server.port, own)).operations[0]?.code, "2.05", deviation);
-        }),
-      );
-    } finally {
-      await server.close();
-    }
-  });
-
-  it("is told in a sentence what is no deviation", () => {
-    for (const [text, what] of [
-      ["ServerHello/nonsense", /ServerHello has no deviation "nonsense"/],
-      ["Block2/x/doubled", /is no deviation: expected MESSAGE\/HOW/],
-      ["code/9.99", /no CoAP code/],
-      ["message/nonsense", /no deviation of messages/],
-    ] as const) {
-      assert.throws(() => readDeviation(text), what);
     }
   });
 });

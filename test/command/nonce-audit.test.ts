@@ -64,6 +64,22 @@ describe("the audit of nonces", () => {
     assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000002/);
   });
 
+  // Found by an hour's soak: without a connection ID, the last flight sent again from elsewhere was taken for nobody's.
+  it("follows a device that moves in the middle of a handshake, and again before it has sent anything", () => {
+    into(1000, serverHello(7));
+    const finished = (sequence: number, text = "finished"): Buffer => sealed(22, sequence, [], text);
+    out(1000, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), finished(0));
+    const moved = (flow: number, from: number, ...records: Buffer[]): void =>
+      audit.look({ direction: "out", bytes: Buffer.concat(records), flow, from }, "one");
+    moved(2000, 1000, record(CHANGE_CIPHER_SPEC, numberOf(0, 3), [], Buffer.of(1)), finished(1));
+    moved(3000, 2000, finished(2));
+    assert.deepEqual(audit.violations, []);
+    moved(3000, 2000, finished(1, "other"));
+    assert.match(audit.violations.join(), /association 1, out: .*nonce 0001000000000001/);
+    out(4000, finished(3));
+    assert.match(audit.violations.at(-1)!, /flow 4000, where no association began/);
+  });
+
   it("finds a nonce that is used twice under two numbers", () => {
     shake(1000, 1, 7);
     out(1000, sealed(25, 1, [0, 0, 0, 1], "crts"));
@@ -114,20 +130,31 @@ describe("the audit of nonces", () => {
     assert.match(audit.violations.join(), /association 1 of one is used with another/);
   });
 
-  it("follows a device that moves, which goes on with the keys that it has", () => {
-    shake(1000, 1, 7);
-    out(1000, request(1, 1, "crts"));
-    const moved = (flow: number, movedFrom: number, bytes: Buffer): void =>
-      audit.look({ direction: "out", bytes, flow, movedFrom }, "one");
-    moved(2000, 1000, sealed(APPLICATION_DATA, 2, [], "without an ID"));
-    assert.deepEqual(audit.violations, []);
-    assert.equal(audit.associations, 1);
-    moved(3000, 2000, sealed(APPLICATION_DATA, 2, [], "the same number"));
-    assert.match(audit.violations.join(), /association 1, out: .*0001000000000002/);
-  });
-
   it("does not let a record pass of which it does not know the key", () => {
     into(1000, answer(1, "a"));
+    assert.equal(audit.violations.length, 1);
+  });
+
+  it("forgets the associations that were silent longest, and finds a record of one that it has forgotten", () => {
+    const id = (flow: number) => [0, 0, flow >> 8, flow & 255];
+    const begin = (flow: number): void => {
+      into(flow, serverHello(flow & 255));
+      out(flow, record(CHANGE_CIPHER_SPEC, numberOf(0, 2), [], Buffer.of(1)), sealed(25, 0, id(flow), `${flow}`));
+    };
+    begin(1);
+    begin(2);
+    for (let flow = 3; flow < 6000; flow++) {
+      begin(flow);
+      out(2, sealed(25, flow, id(2), "att"));
+    }
+    assert.deepEqual(audit.violations, []);
+    out(2, sealed(25, 3, id(2), "crts"));
+    assert.match(audit.violations.join(), /association 2, out: two different records with the nonce 0001000000000003/);
+    audit.violations.length = 0;
+    into(1, answer(1, "a"));
+    assert.match(audit.violations.join(), /flow 1, where no association began/);
+    audit.violations.length = 0;
+    out(1, sealed(25, 1, id(1), "crts"));
     assert.equal(audit.violations.length, 1);
   });
 });

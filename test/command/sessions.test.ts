@@ -4,7 +4,7 @@ import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
 import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { ListedSession } from "../../hosts/node/sessions.js";
+import { type ListedSession, readSlots } from "../../hosts/node/sessions.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
 import { newFolder, torpor, wakeLine } from "../support/command.js";
 
@@ -140,6 +140,38 @@ describe("what a device keeps to come back by", () => {
     assert.deepEqual(memory(), before);
     const secret = readFileSync(join(state, "retained.bin"));
     assert.ok(!stdout.includes(secret.subarray(300, 316).toString("hex")));
+  });
+
+  for (const keep of ["retained", "sealed", "flash"]) {
+    it(`reads the table slot by slot where it is kept ${keep}: what is taken up, by what, and what has expired`, async () => {
+      await wake("--keep", keep);
+      const slots = readSlots(state, 86400);
+      assert.deepEqual(
+        slots.map(({ slot, content, slotBytes }) => [slot, content, slotBytes]),
+        [0, 1, 2, 3].map((slot) => [slot, slot === 0 ? "session" : "empty", 512]),
+      );
+      const { session, bytes, generation } = slots[0]!;
+      const [whole] = await listed();
+      // It is older by then.
+      assert.deepEqual({ ...session, age: 0, left: 0 }, { ...whole, age: 0, left: 0 });
+      assert.equal(bytes, 76 + (keep === "retained" ? 0 : 28) + session!.bytes);
+      assert.ok(generation > 0);
+      const expired = readSlots(state, 0)[0]!;
+      assert.deepEqual([expired.content, expired.session!.left], ["expired", 0]);
+      await wake("--keep", keep);
+      assert.ok(readSlots(state, 86400)[0]!.generation > generation);
+    });
+  }
+
+  it("shows a slot whose bytes have decayed as unsound, and the others as they are", async () => {
+    await wake();
+    const path = join(state, "retained.bin");
+    const bytes = readFileSync(path);
+    bytes[160 + 52 + 100]! ^= 1;
+    writeFileSync(path, bytes);
+    const [first, ...others] = readSlots(state, 86400);
+    assert.deepEqual([first!.content, first!.session], ["unsound", undefined]);
+    assert.ok(others.every(({ content }) => content === "empty"));
   });
 
   it("says so where there is nothing, where a context was used, and where there is no device", async () => {

@@ -8,7 +8,7 @@ import { checkout } from "../../hosts/node/native.js";
 import { type Build, program as builtProgram, slotsNotice } from "../../hosts/node/simulator.js";
 import { certsOnly } from "../../tools/est-server/ca.js";
 import { type EstServer, startEstServer } from "../../tools/est-server/server.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { TestCA, writeIdentity } from "../support/certificates.js";
 import { type Finished, newFolder, run, torpor, type WakeLine, wakeLine } from "../support/command.js";
 
@@ -292,6 +292,38 @@ describe("a program in the simulator", () => {
       assert.match(finished.stderr, FIGURES);
     });
   }
+
+  it("goes by the byte code of a module only while the module is as it was, and the byte code whole", async () => {
+    const folder = newFolder();
+    const module = join(folder, "program.js");
+    const modules = join(checkout(), "build", "hosts", "simulator", "modules");
+    const write = (text: string): void =>
+      writeFileSync(module, `import Timer from "timer";\nexport default () => Timer.set(() => trace("${text}"));\n`);
+    const say = async (): Promise<string> =>
+      (await run(builtProgram("simulator"), [module, "--modules", modules])).stderr.split("\n")[0]!;
+    const compile = (): Promise<Finished> =>
+      run(builtProgram("simulator"), [module, "--modules", modules, "--compile", "1"]);
+
+    write("one");
+    assert.deepEqual(await compile(), { status: 0, stdout: "", stderr: "" });
+    const code = readFileSync(`${module}b`);
+    assert.match(await say(), /^one/);
+    write("two");
+    assert.match(await say(), /^two/, "parsed anew, for it is newer");
+    assert.deepEqual(readFileSync(`${module}b`), code);
+    await compile();
+    const fresh = readFileSync(`${module}b`);
+    // Other byte code with the same head: it is what runs.
+    const at = fresh.indexOf("two");
+    writeFileSync(`${module}b`, Buffer.concat([fresh.subarray(0, at), Buffer.from("six"), fresh.subarray(at + 3)]));
+    assert.match(await say(), /^six/);
+    for (const length of [0, 7, 47, fresh.length - 1]) {
+      writeFileSync(`${module}b`, fresh.subarray(0, length));
+      assert.match(await say(), /^two/, `${length} bytes of byte code`);
+    }
+    writeFileSync(`${module}b`, Buffer.concat([fresh, Buffer.alloc(1)]));
+    assert.match(await say(), /^two/);
+  });
 
   it("has separate limits for chunks and slots with the SDK's ESP32 memory", async () => {
     const fill = (bytes: number): string => `const b = new Uint8Array(${bytes}); Timer.set(() => trace(b.length), 0);`;

@@ -18,6 +18,7 @@ import { SessionTable } from "../../src/session/table.js";
 import { CoAPServer } from "../../tools/est-server/coap-server.js";
 import { type ServerAssociation, ServerEngine } from "../../tools/est-server/engine.js";
 import { TestCA, type TestIdentity } from "../support/certificates.js";
+import { ENGINE } from "../support/engine.js";
 import { ContentType, JoinedNetwork, SERVER } from "../support/joined.js";
 
 const SEEDS = Number(process.env.TORPOR_SEEDS ?? 500);
@@ -124,7 +125,8 @@ describe("a device on a bad network", () => {
       `      ${all} wakes: ${answered} answered (${repeated} sent twice), ${failed} failed; ${JSON.stringify(ways)}`,
     );
     assert.ok(answered > all / 2, `${answered} of ${all} answered`);
-    for (const way of ["full", "session", "context"]) {
+    // Over wolfSSL no association is saved, and DTLS 1.3 resumes by tickets.
+    for (const way of ENGINE === "wolfssl" ? ["full", "ticket"] : ["full", "session", "context"]) {
       assert.ok((ways[way] ?? 0) > all / 50, `${way}: ${ways[way]}`);
     }
   });

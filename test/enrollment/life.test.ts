@@ -170,6 +170,37 @@ describe("a device", () => {
     assert.notDeepEqual(own().serialNumber, before);
   });
 
+  it("makes its key and its request while the server answers: the first datagram is out before", async () => {
+    await run(main, clock);
+    const order: string[] = [];
+    class RecordingUDP extends UDP {
+      override write(...args: Parameters<UDP["write"]>): void {
+        order.push("datagram");
+        super.write(...args);
+      }
+    }
+    const store = state.open("torpor");
+    const recording: KeyValueStore = {
+      read: (key) => store.read(key),
+      write: (key, value) => {
+        order.push(key);
+        store.write(key, value);
+      },
+      delete: (key) => store.delete(key),
+      close: () => store.close(),
+    };
+    await wake(
+      { UDP: RecordingUDP, timer, clock, store: recording, retain: (length) => state.retain(length) },
+      {
+        ...{ operation: "sren", address: "127.0.0.1", port: main.port, host: "127.0.0.1", trust: [main.ca.root] },
+        ...{ resume: "none", geometry: { slots: 4, slotBytes: 512 }, blockSize: 1024 },
+      },
+    );
+    // The request is kept in storage as soon as it is made (life.ts).
+    assert.ok(order.includes("pending"));
+    assert.equal(order[0], "datagram");
+  });
+
   it("with a clock that was set back goes on by what it knows, and by the clock once it is right", async () => {
     await run(main, clock);
     const wrong: Clock = { ...dateless(5), time: Date.UTC(2001, 0, 1) };

@@ -57,4 +57,4 @@ export async function fuzz({ seed, calls, patience = 500, command }: FuzzRun): P
 
 /** How a run is started again. */
 export const again = ({ seed, calls }: Pick<FuzzRun, "seed" | "calls">): string =>
-  `npm run fuzz -- --seed ${seed} --calls ${calls}`;
+  `npm run fuzz -- --only natives --seed ${seed} --calls ${calls}`;

@@ -4,7 +4,7 @@ import { strict as assert } from "node:assert";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { certsOnly } from "../../tools/est-server/ca.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { TestCA, writeCertificates, writeIdentity } from "../support/certificates.js";
 import { newFolder, type WakeLine, wakeLine } from "../support/command.js";
 import { type Peer, startCoapServer } from "../support/peers.js";

@@ -116,8 +116,8 @@ export class JoinedNetwork {
   faults: Faults = { loss: 0, doubling: 0, reordering: 0 };
   /** What the server sends in place of its engine's answer; undefined: what the engine answers. */
   answer: (datagram: Uint8Array) => readonly Uint8Array[] | undefined = () => undefined;
-  /** What becomes of a datagram of the server's engine. */
-  deviate: (datagram: Uint8Array) => readonly Uint8Array[] = (datagram) => [datagram];
+  /** What the server's datagrams become on their way out. */
+  rewrite: (datagram: Uint8Array) => readonly Uint8Array[] = (datagram) => [datagram];
   /** What the UDP class throws: at its construction, and at the write with this index. */
   constructionError: Error | undefined;
   writeError: (index: number) => Error | undefined = () => undefined;
@@ -371,8 +371,9 @@ export class JoinedNetwork {
   }
 
   #sendTo(client: FakeUDP, datagram: Uint8Array): void {
-    for (const part of this.deviate(datagram)) {
-      this.#carry("in", part, () => client.receive([part], this));
+    for (const rewritten of this.rewrite(datagram)) {
+      const sent = Uint8Array.from(rewritten); // a Buffer's `slice` would be no copy
+      this.#carry("in", sent, () => client.receive([sent], this));
     }
   }
 

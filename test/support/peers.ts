@@ -10,7 +10,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { generate, type ParsedPacket, parse } from "coap-packet";
@@ -66,19 +66,23 @@ async function stop(child: ChildProcess): Promise<void> {
   }
 }
 
-/** Waits until a UDP port is bound: a second bind of it fails then. */
-async function untilBound(port: number, address: string, child: ChildProcess, output: () => string): Promise<void> {
+/** Whether any process has a UDP port. A bind of our own would tell too, and take it from the peer at the wrong moment. */
+function isBound(port: number): boolean {
+  const suffix = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  return ["/proc/net/udp", "/proc/net/udp6"].filter(existsSync).some((file) =>
+    readFileSync(file, "latin1")
+      .split("\n")
+      .some((line) => line.trim().split(/\s+/)[1]?.endsWith(suffix)),
+  );
+}
+
+/** Waits until a UDP port is bound. */
+async function untilBound(port: number, child: ChildProcess, output: () => string): Promise<void> {
   for (let tries = 0; tries < 200; tries++) {
     if (child.exitCode !== null) {
       throw new Error(`${child.spawnfile} ended at once with ${child.exitCode}: ${output()}`);
     }
-    const probe = createSocket(address.includes(":") ? "udp6" : "udp4");
-    const bound = await new Promise<boolean>((resolve) => {
-      probe.once("error", () => resolve(true));
-      probe.bind(port, address, () => resolve(false));
-    });
-    probe.close();
-    if (bound) {
+    if (isBound(port)) {
       return;
     }
     await delay(25);
@@ -86,12 +90,17 @@ async function untilBound(port: number, address: string, child: ChildProcess, ou
   throw new Error(`${child.spawnfile} does not bind port ${port}: ${output()}`);
 }
 
-async function peerOf(child: ChildProcess, port: number, address = "127.0.0.1"): Promise<Peer> {
+async function peerOf(child: ChildProcess, port: number): Promise<Peer> {
   let text = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream?.on("data", (chunk: Buffer) => (text += chunk.toString("latin1")));
   }
-  await untilBound(port, address, child, () => text);
+  try {
+    await untilBound(port, child, () => text);
+  } catch (error) {
+    await stop(child);
+    throw error;
+  }
   return { port, output: () => text, stop: () => stop(child) };
 }
 
@@ -186,14 +195,14 @@ export async function startGnutls(
     ...["--x509certfile", files.certificate, "--x509keyfile", files.key, "--x509cafile", files.clientCA],
     ...["--priority", "NORMAL:+ECDHE-ECDSA:+AES-128-CCM-8:+AES-128-CCM", "--mtu", "1232", ...options],
   ]);
-  return peerOf(child, port, address);
+  return peerOf(child, port);
 }
 
 /**
  * The test server over wolfSSL (test/peers/wolfssl); it has connection IDs and sends back every message. Undefined where
  * npm test could not build it, which it said; in CI that ended the setup.
  */
-export async function startWolfssl(files: ServerFiles): Promise<Peer | undefined> {
+export async function startWolfssl(files: ServerFiles, ...more: readonly string[]): Promise<Peer | undefined> {
   const { wolfssl } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as {
     wolfssl?: string;
   };
@@ -201,7 +210,8 @@ export async function startWolfssl(files: ServerFiles): Promise<Peer | undefined
     return undefined;
   }
   const port = await freePorts();
-  return peerOf(start(wolfssl ?? "wolfssl_server", [String(port), files.certificate, files.key, files.clientCA]), port);
+  const args = [String(port), files.certificate, files.key, files.clientCA, ...more];
+  return peerOf(start(wolfssl ?? "wolfssl_server", args), port);
 }
 
 /** socat as a DTLS terminator (OpenSSL) in front of a plain CoAP port. */

@@ -6,7 +6,7 @@ import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 import { join } from "node:path";
 import { type EstServer, type EstServerOptions, startEstServer } from "../../tools/est-server/server.js";
-import { Relay } from "../../tools/soak/relay.js";
+import { Relay } from "../../tools/relay.js";
 import { newFolder, type WakeLine, wakeLine } from "../support/command.js";
 
 const CONNECTION_ID_RECORD = 25;

@@ -1,6 +1,6 @@
 /**
- * npm run bench:memory: what each operation costs the device's memory by each way back, in the simulator. Fails where a
- * figure exceeds the one recorded in memory-limits.json.
+ * npm run bench -- --only memory: what each operation costs the device's memory by each way back, in the simulator. A
+ * figure that exceeds the one recorded in memory-limits.json is a failure.
  *
  *     npm run bench:memory              the table, compared with the recorded limits
  *     npm run bench:memory -- --record  records the figures as the new limits
@@ -10,11 +10,11 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { checkout } from "../../hosts/node/native.js";
 import type { WakeLine } from "../../hosts/node/result.js";
 import { type EstServer, startEstServer } from "../est-server/server.js";
 import { wakeProcess } from "../wake-process.js";
+import { type Benchmark, type Context, grouped, type Report } from "./bench.js";
 
 /** Bytes. */
 interface Figures {
@@ -26,7 +26,7 @@ interface Figures {
   readonly dtlsSteady: number;
 }
 
-interface Row extends Figures {
+export interface MemoryRow extends Figures {
   readonly name: string;
   readonly slots: number;
   readonly chunks: number;
@@ -61,8 +61,17 @@ const BLOCKS = ["512", "1024"];
 
 const limitsFile = (): string => join(checkout(), "tools", "bench", "memory-limits.json");
 
-async function measure(server: EstServer, dir: string, parts: boolean): Promise<Row[]> {
-  const rows: Row[] = [];
+export interface MemoryFigures {
+  readonly bits: 32 | 64;
+  readonly rows: readonly MemoryRow[];
+}
+
+async function measureAll(
+  server: EstServer,
+  dir: string,
+  { parts, progress }: Pick<Context, "parts" | "progress">,
+): Promise<MemoryRow[]> {
+  const rows: MemoryRow[] = [];
   for (const block of BLOCKS) {
     const common = [
       ...["--server", `coaps://127.0.0.1:${server.port}`, "--host", "simulator", "--block", block],
@@ -70,6 +79,7 @@ async function measure(server: EstServer, dir: string, parts: boolean): Promise<
       ...["--state", join(dir, `device-${block}`), ...(parts ? ["--census"] : [])],
     ];
     for (const { args, way } of WAKES) {
+      progress(`${args.join(" ")}, blocks of ${block} bytes`);
       const { json, errors: census } = await wakeProcess([...args, ...common]);
       const line = JSON.parse(json) as WakeLine;
       const name = `${args[0]} ${way === "full" && args.length > 1 ? `full, asking for a ${args[2]}` : way}, ${block}`;
@@ -79,22 +89,11 @@ async function measure(server: EstServer, dir: string, parts: boolean): Promise<
       }
       rows.push({ name, xsPeak, ...xs, dtlsPeak, xsSteady, dtlsSteady });
       if (parts) {
-        process.stdout.write(`\n== ${name}\n${census}`);
+        process.stdout.write(`== ${name}\n${census}\n`);
       }
     }
   }
   return rows;
-}
-
-function print(rows: readonly Row[]): void {
-  const head = ["", "XS peak", "= slots", "+ chunks", "+ stack", "DTLS peak", "XS open", "DTLS open"];
-  const lines = rows.map((row) => [
-    row.name,
-    ...[row.xsPeak, row.slots, row.chunks, row.stack, row.dtlsPeak, row.xsSteady, row.dtlsSteady].map(String),
-  ]);
-  for (const line of [head, ...lines]) {
-    process.stdout.write(`${line.map((cell, i) => (i === 0 ? cell.padEnd(40) : cell.padStart(11))).join("")}\n`);
-  }
 }
 
 /** What exceeds its limit, in sentences. */
@@ -115,7 +114,11 @@ export function excesses(rows: readonly (Figures & { name: string })[], limits: 
   return sentences;
 }
 
-function record(rows: readonly Row[]): void {
+/** Makes the figures the new limits. */
+export function record({ bits, rows }: MemoryFigures): void {
+  if (bits === 64) {
+    throw new Error("the limits are those of 32-bit slots, a device's: nothing is recorded here");
+  }
   const limits: Record<string, Figures> = {};
   for (const row of rows) {
     const { name, xsPeak, dtlsPeak, xsSteady, dtlsSteady } = row;
@@ -129,32 +132,46 @@ function record(rows: readonly Row[]): void {
   writeFileSync(limitsFile(), `${JSON.stringify(limits, undefined, 2)}\n`);
 }
 
-/** @returns the exit status */
-export async function main(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { record: { type: "boolean" }, parts: { type: "boolean" } },
-  });
+async function measure(context: Context): Promise<MemoryFigures> {
   const { bits } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as { bits: 32 | 64 };
   const dir = mkdtempSync(join(tmpdir(), "torpor-bench-"));
   const server = await startEstServer({ dir });
   try {
-    const rows = await measure(server, dir, values.parts ?? false);
-    process.stdout.write(`\nBytes; slots of ${bits === 32 ? 16 : 32}; operation, way back, block size\n`);
-    print(rows);
-    if (bits === 64) {
-      process.stdout.write("\nThe limits are those of 32-bit slots, a device's: not compared\n");
-      return 0;
-    }
-    if (values.record) {
-      record(rows);
-      return 0;
-    }
-    const sentences = excesses(rows, JSON.parse(readFileSync(limitsFile(), "utf8")) as Limits);
-    process.stdout.write(sentences.length === 0 ? "\nAll within the recorded limits\n" : `\n${sentences.join("\n")}\n`);
-    return sentences.length === 0 ? 0 : 1;
+    return { bits, rows: await measureAll(server, dir, context) };
   } finally {
     await server.close();
     rmSync(dir, { recursive: true, force: true });
   }
 }
+
+function report({ bits, rows }: MemoryFigures): Report {
+  const past = bits === 64 ? [] : excesses(rows, JSON.parse(readFileSync(limitsFile(), "utf8")) as Limits);
+  return {
+    title: "Memory",
+    parts: [
+      `Bytes of heap in the simulator (slots of ${bits === 32 ? 16 : 32} bytes) by operation, way back and block size. XS peak is slots, ` +
+        "chunks and stack, each at its own peak; open: in use while the association is open and nothing is done. " +
+        "[memory.md](memory.md) has it part by part.",
+      {
+        head: ["wake", "XS peak", "slots", "chunks", "stack", "DTLS peak", "XS, open", "DTLS, open"],
+        rows: rows.map((row) => [
+          row.name,
+          ...[row.xsPeak, row.slots, row.chunks, row.stack, row.dtlsPeak, row.xsSteady, row.dtlsSteady].map(grouped),
+        ]),
+      },
+      bits === 64
+        ? "The recorded limits are those of 32-bit slots, a device's: not compared."
+        : past.length === 0
+          ? "All within the recorded limits."
+          : past.join("\n"),
+    ],
+    excesses: past,
+  };
+}
+
+export const memory: Benchmark<MemoryFigures> = {
+  name: "memory",
+  about: "the device's heap by operation, way back and block size, against recorded limits",
+  measure,
+  report,
+};

@@ -1,53 +1,92 @@
 /**
- * npm run bench:wake: the ways to come back side by side, in one run, against servers over different TLS libraries: bytes,
- * datagrams, round trips, processor time, heap, and all of it against the full handshake. Medians.
- *
- *     npm run bench:wake -- --runs 20
- *     npm run bench:wake -- --json      one object with all figures on standard output
+ * npm run bench -- --only wake: the ways to come back side by side, in one run, against servers over different TLS
+ * libraries: bytes, datagrams, round trips, processor time, heap, and all of it against the full handshake.
  */
 
 import "../../hosts/node/native.js";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { clock, UDP } from "../../hosts/node/io.js";
 import { readPEM } from "../../hosts/node/pem.js";
-import { slotsNotice } from "../../hosts/node/simulator.js";
 import type { DTLSCredentials, Resume, Way } from "../../src/dtls/socket.js";
 import { importKey } from "../../src/pki/key.js";
 import { SessionTable } from "../../src/session/table.js";
 import { TestCA, writeCertificates, writeIdentity } from "../../test/support/certificates.js";
-import { newFolder, type WakeLine, wakeLine } from "../../test/support/command.js";
+import { newFolder } from "../../test/support/command.js";
 import { type EchoOptions, echo } from "../../test/support/echo.js";
 import { type Peer, type ServerFiles, startGnutls, startWolfssl } from "../../test/support/peers.js";
+import {
+  type Benchmark,
+  type Context,
+  fraction,
+  grouped,
+  median,
+  medians,
+  milliseconds,
+  percent,
+  type Report,
+  type Table,
+} from "./bench.js";
+import { type Doing, factoryFiles, type IdentityFiles, SimulatedDevice } from "./process.js";
 import { forkServer } from "./server.js";
+import { Verification } from "./verify.js";
 
 /** The full handshake first: the others are compared with it. */
 const WAYS = ["full", "ticket", "session", "context"] as const satisfies readonly Way[];
 
-const RUNS = 15;
-const RUNS_MAX = 1000;
-
 /** What was measured of one way to one server; medians, `null` where this does not exist. */
-interface Row {
+export interface Row {
   readonly server: string;
+  readonly protocol: Protocol;
   readonly way: Way;
   readonly figures: Figures | null;
   /** Why it does not exist. */
   readonly lack?: string | undefined;
 }
 
+/** Of an association; each has rows of its own. */
+type Protocol = "DTLS 1.2";
+
+/** DTLS 1.2 goes without saying. */
+const nameOf = ({ server, protocol }: Row): string => (protocol === "DTLS 1.2" ? server : `${server}, ${protocol}`);
+
 /** Bytes are UDP payload of the handshake; times are milliseconds of processor time. */
-interface Figures {
+export interface Figures {
   readonly bytesOut: number;
   readonly bytesIn: number;
   readonly datagramsOut: number;
   readonly datagramsIn: number;
   readonly roundTrips: number;
   readonly cpu: number;
-  /** Bytes at the peak, where the host counts them. */
-  readonly xsPeak?: number;
-  readonly dtlsPeak?: number;
+}
+
+/** Of a whole wake. */
+export interface WakeFigures extends Figures {
+  /** Bytes of application data: the request and its answer, in records. */
+  readonly requestOut: number;
+  readonly requestIn: number;
+  /** Datagrams of application data: requests, and an alert at the end; and answers, each of which took a round trip. */
+  readonly sent: number;
+  readonly answers: number;
+  /** Bytes of mbedTLS's heap at the peak. */
+  readonly dtlsPeak: number;
+}
+
+export interface WakeRow extends Row {
+  readonly figures: WakeFigures | null;
+}
+
+export interface WakesFigures {
+  /** Milliseconds of processor time. */
+  readonly udpAlone: number;
+  readonly association: readonly Row[];
+  readonly simulator: readonly WakeRow[];
+  /** Milliseconds of processor time to verify one signature in the simulator. */
+  readonly verify: number;
+  /** Of one wake in the simulator by each way, against the development server. */
+  readonly instructions: Readonly<Record<Way, number>>;
+  /** Measurements that failed and were made again, with why. */
+  readonly repeated: readonly string[];
 }
 
 type Lacks = Partial<Record<Way, string>>;
@@ -57,47 +96,60 @@ const NO_CONTEXTS: Lacks = { context: "no connection IDs (RFC 9146)" };
 type Server = Pick<Peer, "port" | "stop">;
 
 /** A server, and how it is asked by each way. */
-interface Contender {
+interface Contender<F extends Figures> {
   readonly name: string;
+  readonly protocol: Protocol;
   /** The ways that it does not have, and why. */
   readonly lacks: Lacks;
   /** One wake that makes the next one possible, and that one measured. */
-  measure(way: Way): Promise<Figures>;
+  measure(way: Way): Promise<F>;
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted[sorted.length >> 1]!;
+interface Competition {
+  /** Is called before each round. */
+  readonly between?: (() => Promise<void>) | undefined;
+  /** Takes what failed and was measured again. */
+  readonly repeated: string[];
 }
 
-function medians(all: readonly Figures[]): Figures {
-  const result: Record<string, number> = {};
-  for (const name of Object.keys(all[0]!) as (keyof Figures)[]) {
-    result[name] = median(all.map((figures) => figures[name] ?? 0));
+/**
+ * What `measure` gives; where it fails, its second try. A server may not answer one handshake of hundreds: when the system
+ * gives a client the UDP port of one before it, whose association a server has not given up.
+ */
+async function atMostTwice<F>(measure: () => Promise<F>, name: string, repeated: string[]): Promise<F> {
+  try {
+    return await measure();
+  } catch (error) {
+    repeated.push(`${name}: ${(error as Error).message}`);
+    return measure();
   }
-  return result as unknown as Figures;
 }
 
 /** Each contender by each way in turn, `runs` times; a different way begins each time. The first time is not counted. */
-async function compete(contenders: readonly Contender[], runs: number): Promise<Row[]> {
-  const measured = new Map<string, Figures[]>();
+async function compete<F extends Figures>(
+  contenders: readonly Contender<F>[],
+  { runs, progress, between, repeated }: Pick<Context, "runs" | "progress"> & Competition,
+): Promise<(Row & { figures: F | null })[]> {
+  const measured = new Map<string, F[]>();
   for (let run = 0; run <= runs; run++) {
+    progress(`run ${run} of ${runs}`);
+    await between?.();
     for (const contender of contenders) {
       for (let turn = 0; turn < WAYS.length; turn++) {
         const way = WAYS[(turn + run) % WAYS.length]!;
         if (contender.lacks[way] !== undefined) {
           continue;
         }
-        const figures = await contender.measure(way);
-        const name = `${contender.name} ${way}`;
+        const name = `${contender.name} ${contender.protocol} ${way}`;
+        const figures = await atMostTwice(() => contender.measure(way), name, repeated);
         measured.set(name, run === 0 ? [] : [...measured.get(name)!, figures]);
       }
     }
   }
-  return contenders.flatMap(({ name: server, lacks }) =>
+  return contenders.flatMap(({ name: server, protocol, lacks }) =>
     WAYS.map((way) => {
-      const all = measured.get(`${server} ${way}`);
-      return { server, way, figures: all === undefined ? null : medians(all), lack: lacks[way] };
+      const all = measured.get(`${server} ${protocol} ${way}`);
+      return { server, protocol, way, figures: all === undefined ? null : (medians(all) as F), lack: lacks[way] };
     }),
   );
 }
@@ -119,7 +171,7 @@ function alone(
   name: string,
   lacks: Lacks,
   target: Pick<EchoOptions, "port" | "secure" | "message" | "check">,
-): Contender {
+): Contender<Figures> {
   async function life(way: Way, sessions: SessionTable, end: "close" | "sleep"): Promise<Figures> {
     const resume: Resume = way === "ticket" ? "ticket" : "context";
     const before = process.cpuUsage();
@@ -130,6 +182,7 @@ function alone(
   }
   return {
     name,
+    protocol: "DTLS 1.2",
     lacks,
     async measure(way) {
       const geometry = { slots: 1, slotBytes: way === "ticket" ? TICKET_SLOT_BYTES : SLOT_BYTES };
@@ -170,25 +223,49 @@ async function udpAlone(port: number, runs: number): Promise<number> {
 // ---- a whole wake in the simulator ----
 
 /** `crts` in a process of its own; what the device itself says of its processor time and memory. */
-function simulated(name: string, lacks: Lacks, args: readonly string[]): Contender {
-  const crts = (state: string, way: Way): Promise<WakeLine> =>
-    wakeLine(
-      ...["crts", "--host", "simulator", "--state", state, ...args],
-      ...(way === "ticket" ? ["--resume", "ticket"] : way === "session" ? ["--resume", "session"] : []),
-    );
+function simulated(name: string, lacks: Lacks, { port }: Server, files: IdentityFiles): Contender<WakeFigures> {
   return {
     name,
+    protocol: "DTLS 1.2",
     lacks,
     async measure(way) {
-      const state = newFolder();
+      const device = new SimulatedDevice(port, files);
+      const doing = doingOf(way);
       if (way !== "full") {
-        await crts(state, way);
+        await device.wake("crts", doing);
       }
-      const { handshake, cpu, heap, way: got, notes } = await crts(state, way);
-      expectWay(name, way, got, notes);
-      return { ...handshake, cpu, xsPeak: heap.xsPeak, dtlsPeak: heap.dtlsPeak };
+      const { association, cpu, heap } = (await device.wake("crts", doing)).value;
+      expectWay(name, way, association.way, association.notes);
+      const {
+        bytesOut: requestOut,
+        bytesIn: requestIn,
+        datagramsOut: sent,
+        datagramsIn: answers,
+      } = association.application;
+      const { roundTrips, handshake } = association;
+      const { dtlsPeak } = heap;
+      return { ...handshake, roundTrips, requestOut, requestIn, sent, answers, cpu, dtlsPeak };
     },
   };
+}
+
+/** A heap that grows by small steps is collected at each step: that tells how little does, not what a device spends. */
+function doingOf(way: Way): Doing {
+  return { heap: "esp32", resume: way === "full" || way === "context" ? undefined : way };
+}
+
+async function instructionsOf({ port }: Server, files: IdentityFiles): Promise<Record<Way, number>> {
+  const counted = {} as Record<Way, number>;
+  for (const way of WAYS) {
+    const device = new SimulatedDevice(port, files);
+    if (way !== "full") {
+      await device.wake("crts", doingOf(way));
+    }
+    const { value, instructions } = await device.instructions("crts", doingOf(way));
+    expectWay("development", way, value.association.way, value.association.notes);
+    counted[way] = instructions;
+  }
+  return counted;
 }
 
 // ---- servers ----
@@ -209,63 +286,67 @@ const ECHO = new Uint8Array(16);
 
 const anything = (): void => undefined;
 
-// ---- the tables ----
+// ---- the table ----
 
-const percent = (part: number, whole: number): string => (whole === 0 ? "" : `${Math.round((100 * part) / whole)}%`);
-const fraction = (part: number, whole: number): string => `1/${(whole / part).toFixed(part * 10 < whole ? 0 : 1)}`;
+const millions = (count: number): string => (count / 1e6).toFixed(1);
 
-function print(title: string, rows: readonly Row[]): void {
-  const hasHeap = rows.some(({ figures }) => figures?.xsPeak !== undefined);
+function tableOf(rows: readonly (Row | WakeRow)[]): Table {
+  const isWake = rows.some(({ figures }) => figures !== null && "dtlsPeak" in figures);
   const head = [
-    "server",
-    "way",
-    "B out",
-    "B in",
-    "dgrams",
-    "trips",
-    "CPU ms",
-    "bytes",
-    "CPU",
-    ...(hasHeap ? ["XS heap", "DTLS heap"] : []),
+    ...["server", "way", "bytes out", "in", "datagrams", "round trips", "CPU ms", "bytes", "CPU"],
+    ...(isWake ? ["request out", "in", "DTLS heap"] : []),
   ];
-  const lines = rows.map(({ server, way, figures, lack }) => {
-    if (figures === null) {
-      return [server, way, `  ${lack}`];
-    }
-    const full = rows.find((row) => row.server === server && row.way === "full")!.figures!;
-    return [
-      ...[server, way, String(figures.bytesOut), String(figures.bytesIn)],
-      ...[`${figures.datagramsOut}+${figures.datagramsIn}`, String(figures.roundTrips), figures.cpu.toFixed(2)],
-      percent(figures.bytesOut + figures.bytesIn, full.bytesOut + full.bytesIn),
-      fraction(figures.cpu, full.cpu),
-      ...(hasHeap ? [String(figures.xsPeak), String(figures.dtlsPeak)] : []),
-    ];
-  });
-  process.stdout.write(`\n${title}\n`);
-  for (const [server, way, ...cells] of [head, ...lines]) {
-    const row = cells.map((cell) => cell.padStart(10)).join("");
-    process.stdout.write(`  ${server!.padEnd(13)}${way!.padEnd(8)}${row}\n`);
-  }
+  return {
+    head,
+    texts: ["way"],
+    rows: rows.map((its) => {
+      const { server, protocol, way, figures } = its;
+      if (figures === null) {
+        return [nameOf(its), way, ...head.slice(2).map(() => "–")];
+      }
+      const full = rows.find((row) => row.server === server && row.protocol === protocol && row.way === "full")!
+        .figures!;
+      return [
+        ...[nameOf(its), way, grouped(figures.bytesOut), grouped(figures.bytesIn)],
+        ...[`${figures.datagramsOut} + ${figures.datagramsIn}`, figures.roundTrips, milliseconds(figures.cpu)],
+        percent(figures.bytesOut + figures.bytesIn, full.bytesOut + full.bytesIn),
+        fraction(figures.cpu, full.cpu),
+        ...("dtlsPeak" in figures ? [figures.requestOut, figures.requestIn, figures.dtlsPeak].map(grouped) : []),
+      ];
+    }),
+  };
 }
 
-const ALONE =
-  "The association alone: a DTLS socket in this process (Node.js, 64 bits), one message of 16 bytes and its answer, end or " +
-  "sleep.\nBytes and datagrams (out+in) of the handshake; CPU is this process's around it, user and system; last columns: " +
-  "against full";
-const SIMULATED =
-  "A whole wake: crts in the simulator (XS and mbedTLS with a device's memory), each in a process of its own.\nCPU is the " +
-  "device's from opening its memory to putting it away, without the start of the process; heap: bytes at the peak";
+/** Which rows are empty, and why. */
+const lacksOf = (rows: readonly Row[]): string =>
+  rows.flatMap((row) => (row.lack === undefined ? [] : [`${nameOf(row)} ${row.way}: ${row.lack}.`])).join(" ");
 
-/** @returns the exit status */
-export async function main(argv: readonly string[]): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: { runs: { type: "string", default: String(RUNS) }, json: { type: "boolean", default: false } },
-  });
-  const runs = Number(values.runs);
-  if (!Number.isInteger(runs) || runs < 1 || runs > RUNS_MAX) {
-    throw new Error(`--runs takes a whole number from 1 to ${RUNS_MAX}, not "${values.runs}"`);
-  }
+function report({ udpAlone, association, simulator, verify, instructions, repeated }: WakesFigures): Report {
+  return {
+    title: "The ways back",
+    parts: [
+      "**The association alone:** a DTLS socket in Node.js (64 bits), one message of 16 bytes and its answer, then sleep. " +
+        "Bytes (UDP payload), datagrams (out + in) and round trips are those of the handshake; CPU is the client's, user and " +
+        "system, around the socket's life; the last columns are parts of the full handshake with the same server.",
+      tableOf(association),
+      `${lacksOf(association)} One UDP datagram each way and nothing else takes ${milliseconds(udpAlone)} ms of CPU: the least there is in this host.`,
+      "**A whole wake:** `crts` in the simulator (XS with the memory that the SDK gives an ESP32), each in a process of its own. CPU is " +
+        "the device's, from opening its memory to putting it away, without the start of the process; request: bytes of the " +
+        "request and its answer in their records, and of an alert at the end where the association is not kept; heap: bytes of mbedTLS at the peak. GnuTLS and wolfSSL are missing, for their test servers " +
+        "do not speak CoAP.",
+      tableOf(simulator),
+      `${lacksOf(simulator)} Verifying one signature of ECDSA on P-256 takes ${milliseconds(verify)} ms of CPU there, measured between the wakes.`,
+      `Instructions of such a wake with the development server, counted by valgrind, millions: ${WAYS.map(
+        (way) => `${way} ${millions(instructions[way])} (${fraction(instructions[way], instructions.full)})`,
+      ).join(
+        ", ",
+      )}. The arithmetic of a full handshake goes through more of them in a cycle here than anything else does; a small processor takes one at a time.`,
+      ...repeated.map((what) => `Measured again: ${what}`),
+    ],
+  };
+}
+
+async function measure({ runs, progress }: Context): Promise<WakesFigures> {
   const folder = newFolder();
   const ca = await TestCA.create();
   const device = await ca.issue({ subject: "CN=device", usage: "client" });
@@ -288,58 +369,45 @@ export async function main(argv: readonly string[]): Promise<number> {
     const udp = keep(await forkServer({ kind: "udp" }));
     const gnutls = keep(await startGnutls(files));
     const wolfssl = keep(await startWolfssl(files));
-    const at = ({ port }: Server, args: readonly string[]): string[] => [
-      "--server",
-      `coaps://127.0.0.1:${port}`,
-      ...args,
-    ];
-    const rows = {
-      runs,
+    const verification = await Verification.create();
+    const verifications: number[] = [];
+    const repeated: string[] = [];
+    const among = <F extends Figures>(
+      contenders: readonly Contender<F>[],
+      between?: () => Promise<void>,
+    ): ReturnType<typeof compete<F>> => compete(contenders, { runs, progress, between, repeated });
+    return {
       udpAlone: await udpAlone(udp.port, runs),
-      association: await compete(
+      association: await among([
+        alone("development", NOTHING, {
+          ...{ port: development.port, secure: credentialsIn(est) },
+          ...{ message: COAP_REQUEST, check: anything },
+        }),
+        alone("OpenSSL", NO_CONTEXTS, { port: openssl.port, secure, message: COAP_REQUEST, check: anything }),
+        alone("GnuTLS", NO_CONTEXTS, { port: gnutls.port, secure, message: ECHO }),
+        ...(wolfssl === undefined
+          ? []
+          : [alone("wolfSSL", { ticket: "built without tickets" }, { port: wolfssl.port, secure, message: ECHO })]),
+      ]),
+      simulator: await among(
         [
-          alone("development", NOTHING, {
-            ...{ port: development.port, secure: credentialsIn(est) },
-            ...{ message: COAP_REQUEST, check: anything },
-          }),
-          alone("OpenSSL", NO_CONTEXTS, { port: openssl.port, secure, message: COAP_REQUEST, check: anything }),
-          alone("GnuTLS", NO_CONTEXTS, { port: gnutls.port, secure, message: ECHO }),
-          ...(wolfssl === undefined
-            ? []
-            : [alone("wolfSSL", { ticket: "built without tickets" }, { port: wolfssl.port, secure, message: ECHO })]),
+          simulated("development", NOTHING, development, factoryFiles(est)),
+          simulated("OpenSSL", NO_CONTEXTS, openssl, { trust: clientCA, ...own }),
         ],
-        runs,
+        async () => void verifications.push(await verification.time()),
       ),
-      simulator: await compete(
-        [
-          simulated("development", NOTHING, [
-            ...at(development, ["--trust", join(est, "ca.pem")]),
-            ...["--cert", join(est, "factory.pem"), "--key", join(est, "factory.key")],
-          ]),
-          simulated(
-            "OpenSSL",
-            NO_CONTEXTS,
-            at(openssl, ["--trust", clientCA, "--cert", own.certificate, "--key", own.key]),
-          ),
-        ],
-        runs,
-      ),
+      verify: median(verifications),
+      instructions: await instructionsOf(development, factoryFiles(est)),
+      repeated,
     };
-    if (values.json) {
-      process.stdout.write(`${JSON.stringify(rows)}\n`);
-      return 0;
-    }
-    process.stdout.write(`Medians of ${runs} runs, the ways and servers taking turns\n`);
-    print(ALONE, rows.association);
-    process.stdout.write(`  UDP alone    one datagram each way, nothing else: ${rows.udpAlone.toFixed(2)} ms of CPU\n`);
-    print(SIMULATED, rows.simulator);
-    process.stdout.write("  GnuTLS       its gnutls-serv does not speak CoAP: no whole wake\n");
-    const notice = slotsNotice();
-    if (notice !== undefined) {
-      process.stdout.write(`${notice}\n`);
-    }
-    return 0;
   } finally {
     await Promise.all(peers.map((peer) => peer.stop()));
   }
 }
+
+export const wake: Benchmark<WakesFigures> = {
+  name: "wake",
+  about: "the ways back: bytes, datagrams, round trips, processor time, heap, against servers over four libraries",
+  measure,
+  report,
+};

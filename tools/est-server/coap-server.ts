@@ -66,8 +66,8 @@ export interface CoAPServerOptions<P> {
   /** ACK_TIMEOUT of separate responses, milliseconds; default 2,000. */
   ackTimeout?: number;
   onAnswer?: (report: CoAPReport<P>) => void;
-  /** Changes a message before it goes out, for a server that does wrong. */
-  tamper?: (message: Outgoing) => Outgoing;
+  /** What goes out in place of a message that answers `request`, for a server that does wrong. */
+  tamper?: (message: OutgoingMessage, request: ParsedPacket) => readonly Buffer[];
 }
 
 /** A diagnostic message as a response. */
@@ -202,6 +202,14 @@ export interface Outgoing {
   readonly options: { name: string; value: Buffer }[];
 }
 
+/** A response with what makes it a message: neither `confirmable` nor `ack` is a non-confirmable one. */
+export interface OutgoingMessage extends Outgoing {
+  readonly confirmable?: boolean;
+  readonly ack?: boolean;
+  readonly messageId: number;
+  readonly token: Buffer;
+}
+
 /** A request message, its options read. */
 interface Incoming<P> {
   readonly peer: P;
@@ -223,7 +231,7 @@ interface Incoming<P> {
 /** A message ID that was seen, and how it was answered. */
 interface Exchange {
   readonly since: number;
-  reply: Buffer | undefined;
+  reply: (() => void) | undefined;
 }
 
 /** A request payload whose blocks are coming in. */
@@ -318,7 +326,7 @@ export class CoAPServer<P extends CoAPPeer> {
       if (confirmable) {
         peer.send(generate({ code: "0.00", reset: true, messageId }));
       }
-    } else if (!this.#duplicate(peer, state, messageId)) {
+    } else if (!this.#duplicate(state, messageId)) {
       this.#handle(peer, state, packet);
     }
   }
@@ -334,14 +342,12 @@ export class CoAPServer<P extends CoAPPeer> {
   }
 
   /** Answers a message ID that was seen before as it was answered then, or not yet. */
-  #duplicate(peer: P, { exchanges }: State, messageId: number): boolean {
+  #duplicate({ exchanges }: State, messageId: number): boolean {
     const exchange = exchanges.get(messageId);
     if (exchange === undefined || performance.now() - exchange.since > EXCHANGE_LIFETIME) {
       return false;
     }
-    if (exchange.reply !== undefined) {
-      peer.send(exchange.reply);
-    }
+    exchange.reply?.();
     return true;
   }
 
@@ -357,31 +363,35 @@ export class CoAPServer<P extends CoAPPeer> {
     state.exchanges.delete(messageId);
     makeRoom(state.exchanges, EXCHANGES_MAX);
     state.exchanges.set(messageId, exchange);
-    const reply = (message: Buffer) => {
-      exchange.reply = message;
-      peer.send(message);
+    const reply = (send: () => void) => {
+      exchange.reply = send;
+      send();
+    };
+    const send = (message: OutgoingMessage) => {
+      for (const datagram of this.#options.tamper?.(message, packet) ?? [generate({ ...message })]) {
+        peer.send(datagram);
+      }
     };
     let separate = false;
     const late = () => {
       separate = true;
-      reply(generate({ code: "0.00", ack: true, messageId }));
+      reply(() => peer.send(generate({ code: "0.00", ack: true, messageId })));
     };
     const timer = confirmable ? setTimeout(late, this.#options.patience ?? PATIENCE).unref() : undefined;
-    const respond = (untouched: Outgoing) => {
+    const respond = (response: Outgoing) => {
       clearTimeout(timer);
-      const response = this.#options.tamper?.(untouched) ?? untouched;
       if (this.#states.get(peer) !== state) {
         return; // it went away meanwhile
       }
       if (confirmable && !separate) {
-        reply(generate({ ...response, token, ack: true, messageId }));
+        reply(() => send({ ...response, token, ack: true, messageId }));
         return;
       }
       state.messageId = (state.messageId + 1) & 0xffff;
-      const message = generate({ ...response, token, confirmable, messageId: state.messageId });
-      peer.send(message);
+      const message = { ...response, token, confirmable, messageId: state.messageId };
+      send(message);
       if (confirmable) {
-        this.#retransmit(peer, state, state.messageId, message);
+        this.#retransmit(state, state.messageId, () => send(message));
       }
     };
     const refuse = (error: unknown) => {
@@ -399,7 +409,7 @@ export class CoAPServer<P extends CoAPPeer> {
   }
 
   /** Sends a confirmable message again until it is acknowledged (section 4.2). */
-  #retransmit(peer: P, state: State, messageId: number, message: Buffer): void {
+  #retransmit(state: State, messageId: number, send: () => void): void {
     let timeout = (this.#options.ackTimeout ?? ACK_TIMEOUT) * (1 + Math.random() * (ACK_RANDOM_FACTOR - 1));
     let attempts = 0;
     const entry: Retransmission = { timer: setTimeout(() => again(), timeout).unref() };
@@ -410,7 +420,7 @@ export class CoAPServer<P extends CoAPPeer> {
       }
       attempts += 1;
       timeout *= 2;
-      peer.send(message);
+      send();
       entry.timer = setTimeout(again, timeout).unref();
     };
     state.retransmissions.set(messageId, entry);

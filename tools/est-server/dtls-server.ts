@@ -1,5 +1,5 @@
 /**
- * A DTLS 1.2 server on one UDP socket: datagrams go to associations by the address and port that they come from.
+ * A DTLS server on one UDP socket: datagrams go to associations by the address and port that they come from.
  *
  *     const server = await DTLSServer.listen({ host, port, trust, identity, onMessage: (peer, message) => { … } });
  *
@@ -15,7 +15,7 @@
 import "../../hosts/node/native.js";
 import { createHash } from "node:crypto";
 import { performance } from "node:perf_hooks";
-import { AlertError, CertificateError, EngineState } from "../../src/dtls/engine.js";
+import { AlertError, CertificateError, EngineState, type Protocol } from "../../src/dtls/engine.js";
 import { TimeoutError } from "../../src/errors.js";
 import { destroyKey, importKey, type KeyId } from "../../src/pki/key.js";
 import type { Identity } from "./ca.js";
@@ -41,10 +41,15 @@ const BUFFER_BYTES = 4096;
 /** RFC 9146 section 4: the ID follows type, version, epoch and sequence number. */
 const CONNECTION_ID_RECORD = 25;
 const CONNECTION_ID_AT = 11;
+/** RFC 9147 section 4: the first byte of a protected record of DTLS 1.3, 001C…; the ID follows where C is set. */
+const UNIFIED_MASK = 0xf0;
+const UNIFIED_CONNECTION_ID = 0x30;
+const UNIFIED_CONNECTION_ID_AT = 1;
 const ALERT = 21;
 const HANDSHAKE = 22;
 const CLIENT_HELLO = 1;
 const SERVER_HELLO = 2;
+const FRAGMENT_AT = 19;
 const RANDOM_AT = 27;
 const RANDOM_BYTES = 32;
 
@@ -54,9 +59,28 @@ function plainHandshake(datagram: Uint8Array): number | undefined {
   return plain ? datagram[13] : undefined;
 }
 
+/** RFC 8446 section 4.1.3: the random of a ServerHello that is a HelloRetryRequest. */
+const RETRY_RANDOM = "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c";
+
+/** Whether the engine has accepted a ClientHello: it answers with a ServerHello, not with a request for another hello. */
+function isServerHello(datagram: Uint8Array): boolean {
+  return (
+    plainHandshake(datagram) === SERVER_HELLO &&
+    hex(datagram.subarray(RANDOM_AT, RANDOM_AT + RANDOM_BYTES)) !== RETRY_RANDOM
+  );
+}
+
+/** Whether a datagram begins with a part of a handshake message, and which: its first part, or another one. */
+function fragmentOf(datagram: Uint8Array): "first" | "other" | undefined {
+  const number = (at: number): number => (datagram[at]! << 16) | (datagram[at + 1]! << 8) | datagram[at + 2]!;
+  const [length, offset, part] = [number(14), number(FRAGMENT_AT), number(FRAGMENT_AT + 3)];
+  return offset > 0 ? "other" : part < length ? "first" : undefined;
+}
+
 /** The random of the ClientHello that a datagram begins with. It stays the same in the one with the cookie. */
 function clientRandom(datagram: Uint8Array): string | undefined {
-  if (plainHandshake(datagram) !== CLIENT_HELLO || datagram.length < RANDOM_AT + RANDOM_BYTES) {
+  const isHello = plainHandshake(datagram) === CLIENT_HELLO && datagram.length >= RANDOM_AT + RANDOM_BYTES;
+  if (!isHello || fragmentOf(datagram) === "other") {
     return undefined;
   }
   return Buffer.from(datagram.subarray(RANDOM_AT, RANDOM_AT + RANDOM_BYTES)).toString("hex");
@@ -64,9 +88,12 @@ function clientRandom(datagram: Uint8Array): string | undefined {
 
 /** The connection ID of the record that a datagram begins with, in hexadecimal. */
 function connectionIdOf(datagram: Uint8Array): string | undefined {
-  const end = CONNECTION_ID_AT + CONNECTION_ID_BYTES;
-  return datagram[0] === CONNECTION_ID_RECORD && datagram.length > end
-    ? hex(datagram.subarray(CONNECTION_ID_AT, end))
+  const [first = 0] = datagram;
+  const isUnified = (first & UNIFIED_MASK) === UNIFIED_CONNECTION_ID;
+  const start = isUnified ? UNIFIED_CONNECTION_ID_AT : CONNECTION_ID_AT;
+  const end = start + CONNECTION_ID_BYTES;
+  return (isUnified || first === CONNECTION_ID_RECORD) && datagram.length > end
+    ? hex(datagram.subarray(start, end))
     : undefined;
 }
 
@@ -108,7 +135,7 @@ export interface DTLSPeer {
   readonly certificateDigest: Uint8Array;
   /** Its certificate in DER, from this full handshake or an earlier one; undefined where that was long ago. */
   readonly certificate: Uint8Array | undefined;
-  /** tls-unique (RFC 5929 section 3). */
+  /** The channel binding: tls-unique (RFC 5929 section 3), or tls-exporter (RFC 9266) in DTLS 1.3. */
   readonly unique: Uint8Array;
   /** Sends one message; without effect where the association has ended. */
   send(message: Uint8Array): void;
@@ -127,6 +154,8 @@ export interface DTLSServerOptions {
   tickets?: boolean;
   /** Takes part in connection IDs; default true. */
   connectionIds?: boolean;
+  /** The one version of DTLS that it speaks; default: all that the engine has. */
+  protocol?: Protocol | undefined;
   onMessage: (peer: DTLSPeer, message: Uint8Array) => void;
   onOpen?: (peer: DTLSPeer) => void;
   onClose?: (peer: DTLSPeer) => void;
@@ -136,10 +165,10 @@ export interface DTLSServerOptions {
   associations?: number;
   /** An association that was silent for so many milliseconds ends; default 15 minutes, 24 hours with a connection ID. */
   idle?: number;
+  /** What goes out in place of a datagram, for a server that does wrong. */
+  rewrite?: (datagram: Uint8Array) => readonly Uint8Array[];
   /** One that was silent for so many milliseconds is dropped without a word, as if the server had lost its memory. */
   forget?: number;
-  /** What becomes of a datagram on its way out: for a server that does wrong. */
-  deviate?: (datagram: Uint8Array) => readonly Uint8Array[];
 }
 
 interface Association {
@@ -182,6 +211,7 @@ export class DTLSServer {
       ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
       ...(options.tickets !== undefined && { tickets: options.tickets }),
       ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),
+      protocol: options.protocol,
     });
   }
 
@@ -275,8 +305,10 @@ export class DTLSServer {
     if (first !== undefined) {
       this.#send(first, endpoint);
     }
-    if (first === undefined || plainHandshake(first) !== SERVER_HELLO) {
-      // A HelloVerifyRequest or an alert, or the message is no whole ClientHello. No more is taken: where an extension
+    // The rest of a hello in parts is still on its way (hybrid key exchange); the first one has the cookie.
+    const isPart = first === undefined && fragmentOf(datagram) === "first" && engine.state === EngineState.HANDSHAKE;
+    if (!isPart && (first === undefined || !isServerHello(first))) {
+      // A HelloVerifyRequest, a HelloRetryRequest with a cookie, or an alert, or the message is no whole ClientHello. No more is taken: where an extension
       // cannot be decoded, the engine makes the same alert again and again.
       if (engine.state === EngineState.FAILED || first?.[0] === ALERT) {
         this.#fail(name, engine);
@@ -346,16 +378,16 @@ export class DTLSServer {
     return length === 0 ? undefined : this.#buffer.slice(0, length);
   }
 
-  #send(datagram: Uint8Array, endpoint: Endpoint): void {
-    for (const part of this.#options.deviate?.(datagram) ?? [datagram]) {
-      this.#socket.send(part, endpoint);
-    }
-  }
-
   /** All datagrams that wait: the engine demands that before it is given anything else. */
   #flush({ engine, endpoint }: Association): void {
     for (let datagram = this.#take(engine); datagram !== undefined; datagram = this.#take(engine)) {
       this.#send(datagram, endpoint);
+    }
+  }
+
+  #send(datagram: Uint8Array, endpoint: Endpoint): void {
+    for (const sent of this.#options.rewrite?.(datagram) ?? [datagram]) {
+      this.#socket.send(sent, endpoint);
     }
   }
 

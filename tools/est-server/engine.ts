@@ -5,7 +5,7 @@
  *     const association = server.accept(now, unixTime, peer);
  */
 
-import { DTLSError, Engine } from "../../src/dtls/engine.js";
+import { DTLSError, dtlsLibrary, Engine, type Protocol } from "../../src/dtls/engine.js";
 import type { KeyId } from "../../src/pki/key.js";
 
 export interface ServerEngineOptions {
@@ -20,7 +20,12 @@ export interface ServerEngineOptions {
   tickets?: boolean;
   /** Takes part in connection IDs (RFC 9146) where the client offers one; default true. */
   connectionIds?: boolean;
+  /** The one version that it speaks; unless told, all that the engine has. */
+  protocol?: Protocol | undefined;
 }
+
+/** TORPOR_DTLS_ERR_SUPPORT */
+const ERROR_SUPPORT = -0x10006;
 
 /** Bytes of the connection IDs that the server gives. */
 export const CONNECTION_ID_BYTES = 4;
@@ -39,8 +44,12 @@ export class ServerEngine extends Native("xs_torpor_dtls_server_destructor") {
     const without =
       (options.sessionIds === false ? 1 : 0) +
       (options.tickets === false ? 2 : 0) +
-      (options.connectionIds === false ? 4 : 0);
+      (options.connectionIds === false ? 4 : 0) +
+      (options.protocol === "DTLS 1.2" ? 8 : options.protocol === "DTLS 1.3" ? 16 : 0);
     error ||= native("xs_torpor_dtls_server_options").call(this, without) as number;
+    if (error === ERROR_SUPPORT) {
+      throw new DTLSError(`this engine does not speak ${options.protocol}: ${dtlsLibrary()}`);
+    }
     if (error < 0) {
       throw new DTLSError(`the server's certificates or its key are not usable (error ${error})`);
     }

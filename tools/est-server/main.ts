@@ -8,7 +8,7 @@ import { constants } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { MISBEHAVIOURS, type Misbehaviour } from "./misbehave.js";
+import { MISBEHAVIOURS, Misconduct, SCRIPT_HELP, ScriptError } from "./misbehave.js";
 import type { EstServer, EstServerStats } from "./server.js";
 
 const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA. For development and tests, on loopback.
@@ -19,6 +19,8 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --port PORT          UDP port for DTLS (5684)
   --host HOST          address to listen on (127.0.0.1)
   --plain PORT         also plain CoAP on this UDP port, for use behind a DTLS terminator
+  --engine NAME        what runs DTLS: mbedtls (DTLS 1.2), or wolfssl (1.2 and 1.3; GPL or commercial) (mbedtls)
+  --dtls VERSION       speaks only 1.2 or only 1.3 (all that the engine has)
   --no-session-ids     assigns no session ids: clients resume by ticket or not at all
   --no-tickets         issues no session tickets: clients resume by session id or not at all
   --no-connection-ids  ignores connection IDs: clients cannot restore an association after sleep
@@ -35,15 +37,17 @@ const USAGE = `The development EST-coaps server (RFC 9148), with a throw-away CA
   --associations N     keeps so many associations at most; the one that was silent longest makes room (256)
   --control            takes commands, one on each line of standard input, and ends with it: stats prints a line of JSON
                        with what the server holds, forget loses all associations without a word
-  --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024)
+  --block SIZE         largest CoAP block: 16, 32, 64, 128, 256, 512 or 1024 (1024; 256 where it
+                       does wrong with blocks)
   --help               this text
 
-  --misbehave takes one of these, or a deviation from DTLS or CoAP, such as ServerHello/suite-unoffered, Finished/flip-tag/once,
-  Block2/1/number-next, code/4.08 or message/token-other; --misbehave list lists them all
+  --misbehave takes one of these
 ${Object.entries(MISBEHAVIOURS)
   .map(([name, what]) => `    ${name.padEnd(18)} ${what}`)
   .join("\n")}
-`;
+
+  or a script
+${SCRIPT_HELP}`;
 
 /** An option that cannot be used. */
 class UsageError extends Error {}
@@ -69,6 +73,14 @@ function timeOf(name: string, text: string): number {
   return seconds;
 }
 
+function checkScript(script: string): void {
+  try {
+    new Misconduct(script);
+  } catch (error) {
+    throw error instanceof ScriptError ? new UsageError(error.message) : error;
+  }
+}
+
 const text = { type: "string" } as const;
 const flag = { type: "boolean", default: false } as const;
 
@@ -79,6 +91,8 @@ function parseCommandLine() {
       port: { ...text, default: "5684" },
       host: { ...text, default: "127.0.0.1" },
       plain: text,
+      engine: text,
+      dtls: text,
       "no-session-ids": flag,
       "no-tickets": flag,
       "no-connection-ids": flag,
@@ -94,7 +108,7 @@ function parseCommandLine() {
       attributes: { ...text, default: "key-type" },
       associations: text,
       control: flag,
-      block: { ...text, default: "1024" },
+      block: text,
       help: { ...flag, short: "h" },
     },
   }).values;
@@ -112,26 +126,26 @@ function readOptions() {
     return undefined;
   }
   const { out, plain, refuse } = values;
-  if (values.misbehave === "list") {
-    return "list";
-  }
   if (!out) {
     throw new UsageError("--out DIR is needed: the CA and the factory identity are kept there");
   }
-  const blockSize = Number(values.block);
-  if (!BLOCK_SIZES.includes(blockSize)) {
+  const blockSize = values.block === undefined ? undefined : Number(values.block);
+  if (blockSize !== undefined && !BLOCK_SIZES.includes(blockSize)) {
     throw new UsageError(`expected one of ${BLOCK_SIZES.join(", ")} after --block, not "${values.block}"`);
   }
   const attributes = ATTRIBUTES.find((name) => name === values.attributes);
   if (attributes === undefined) {
     throw new UsageError(`expected one of ${ATTRIBUTES.join(", ")} after --attributes, not "${values.attributes}"`);
   }
-  const { misbehave, busy, root, associations } = values;
-  const isDeviation = misbehave?.includes("/");
-  if (misbehave !== undefined && !isDeviation && !(misbehave in MISBEHAVIOURS)) {
-    throw new UsageError(
-      `expected one of ${Object.keys(MISBEHAVIOURS).join(", ")}, or a deviation (list lists them) after --misbehave, not "${misbehave}"`,
-    );
+  const { misbehave, busy, root, associations, dtls, engine } = values;
+  if (engine !== undefined && engine !== "mbedtls" && engine !== "wolfssl") {
+    throw new UsageError(`expected mbedtls or wolfssl after --engine, not "${engine}"`);
+  }
+  if (dtls !== undefined && dtls !== "1.2" && dtls !== "1.3") {
+    throw new UsageError(`expected 1.2 or 1.3 after --dtls, not "${dtls}"`);
+  }
+  if (misbehave !== undefined) {
+    checkScript(misbehave);
   }
   if (busy !== undefined && !/^\d{1,6}$/.test(busy)) {
     throw new UsageError(`expected a number after --busy, not "${busy}"`);
@@ -143,8 +157,8 @@ function readOptions() {
     throw new UsageError(`expected /PATH or coaps://HOST:PORT/PATH after --root, not "${root}"`);
   }
   return {
-    ...(misbehave !== undefined && !isDeviation && { misbehave: misbehave as Misbehaviour }),
-    deviation: isDeviation ? misbehave : undefined,
+    ...(misbehave !== undefined && { misbehave }),
+    ...(dtls !== undefined && { protocol: dtls === "1.2" ? ("DTLS 1.2" as const) : ("DTLS 1.3" as const) }),
     ...(busy !== undefined && { busy: Number(busy) }),
     ...(values.delay !== undefined && { delay: timeOf("delay", values.delay) * 1000 }),
     ...(values.label !== undefined && { labels: values.label }),
@@ -163,7 +177,7 @@ function readOptions() {
     lifetime: timeOf("lifetime", values.lifetime),
     ...(refuse !== undefined && { refuse }),
     attributes,
-    blockSize,
+    ...(blockSize !== undefined && { blockSize }),
   };
 }
 
@@ -204,21 +218,11 @@ async function main(): Promise<void> {
     process.stdout.write(USAGE);
     return;
   }
-  if (options === "list") {
-    const { DEVIATIONS_HELP } = await import("./deviate.js");
-    process.stdout.write(`${DEVIATIONS_HELP.join("\n")}\n`);
-    return;
-  }
   // Not before the options are read: loading the C core fails where it is not built, and takes its time.
   const { startEstServer } = await import("./server.js");
   const { dtlsHeap } = await import("../../hosts/node/native.js");
-  const { readDeviation } = await import("./deviate.js");
-  const { control, deviation, ...others } = options;
-  const server = await startEstServer({
-    ...others,
-    ...(deviation !== undefined && { deviation: readDeviation(deviation) }),
-    log: say,
-  });
+  const { control, ...others } = options;
+  const server = await startEstServer({ ...others, log: say });
   const { dir, host } = options;
   const file = (name: string) => quoted(join(dir, name));
   const reached = host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host;

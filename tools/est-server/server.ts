@@ -8,12 +8,12 @@
 
 import "../../hosts/node/native.js";
 import { isIP } from "node:net";
+import type { Protocol } from "../../src/dtls/engine.js";
 import { DevelopmentCA, type Identity } from "./ca.js";
 import { type CoAPPeer, type CoAPReport, CoAPServer } from "./coap-server.js";
-import type { Deviation } from "./deviate.js";
 import { type DTLSPeer, DTLSServer } from "./dtls-server.js";
 import { type ESTOptions, type ESTPeer, estHandler } from "./est.js";
-import { isAboutBlocks, MISBEHAVING_BLOCK, tamper } from "./misbehave.js";
+import { Misconduct } from "./misbehave.js";
 import { endpointName, UDPSocket } from "./udp.js";
 
 export const DEFAULT_LIFETIME = 90 * 86400;
@@ -21,7 +21,7 @@ export const DEFAULT_LIFETIME = 90 * 86400;
 /** Clients of the plain listener that are remembered; the one that was silent longest makes room. */
 const PLAIN_PEERS_MAX = 256;
 
-export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca">> {
+export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca" | "misbehave">> {
   /** Address or name to listen on; default "127.0.0.1". */
   host?: string;
   /** UDP port for DTLS; default any free one. */
@@ -40,10 +40,10 @@ export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca">> {
   tickets?: boolean;
   /** Takes part in connection IDs (RFC 9146); default true. */
   connectionIds?: boolean;
-  /** Rewrites what the server sends (deviate.ts): the other way to do wrong, beside `misbehave`. */
-  deviation?: Deviation;
   /** DTLS associations at most; the one that was silent longest makes room. Default 256. */
   associations?: number;
+  /** The one version of DTLS that it speaks; default: all that the engine has. */
+  protocol?: Protocol | undefined;
   /** Loses, without a word, associations that were silent for so many seconds; default: never. */
   forget?: number;
   /** What crts answers, DER; default: root and issuing certificate of the CA. */
@@ -52,6 +52,8 @@ export interface EstServerOptions extends Partial<Omit<ESTOptions, "ca">> {
   rollover?: "now";
   /** Largest CoAP block, bytes; default 1,024. */
   blockSize?: number;
+  /** What it does wrong: a name or a script, as misbehave.ts has them. */
+  misbehave?: string;
   /** Gets a line for each request, and for each handshake that fails. */
   log?: (line: string) => void;
 }
@@ -121,15 +123,18 @@ function logLine({ peer, method, path, code, bytes, diagnostic }: CoAPReport<Cli
   return printable(`${time} ${peer.name} ${method} ${path} ${code} ${bytes} B ${way}${why}`);
 }
 
-/** @throws CAError, ListenError */
+/** @throws CAError, ListenError, ScriptError */
 export async function startEstServer(options: EstServerOptions = {}): Promise<EstServer> {
-  const { host = "127.0.0.1", lifetime = DEFAULT_LIFETIME, misbehave, log } = options;
+  const { host = "127.0.0.1", lifetime = DEFAULT_LIFETIME, misbehave, log, ...rest } = options;
+  const misconduct = misbehave === undefined ? undefined : new Misconduct(misbehave);
   const ca = await provideCA(options);
   const counted = { requests: 0, issued: 0 };
   const coap = new CoAPServer<Client>({
-    handler: estHandler({ ...options, ca, lifetime }),
-    ...(misbehave !== undefined && { tamper: (message) => tamper(misbehave, message) }),
-    ...(misbehave !== undefined && isAboutBlocks(misbehave) && { blockSize: MISBEHAVING_BLOCK }),
+    handler: estHandler({ ...rest, ca, lifetime, ...(misconduct?.est !== undefined && { misbehave: misconduct.est }) }),
+    ...(misconduct !== undefined && {
+      tamper: (message, request) => misconduct.tamper(message, request),
+      blockSize: misconduct.blockSize,
+    }),
     ...(options.blockSize !== undefined && { blockSize: options.blockSize }),
     onAnswer: (report) => {
       counted.requests += 1;
@@ -143,12 +148,13 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
     host,
     port: options.port ?? 0,
     trust: ca.clientCAs,
+    ...(misconduct !== undefined && { rewrite: (datagram) => misconduct.rewrite(datagram) }),
     identity: options.identity ?? (await ca.issueServer(serverNames(host))),
     ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
     ...(options.tickets !== undefined && { tickets: options.tickets }),
     ...(options.connectionIds !== undefined && { connectionIds: options.connectionIds }),
-    ...(options.deviation?.dtls !== undefined && { deviate: options.deviation.dtls }),
     ...(options.associations !== undefined && { associations: options.associations }),
+    protocol: options.protocol,
     ...(options.forget !== undefined && { forget: options.forget * 1000 }),
     onOpen: (peer) => {
       const client: Client = {
@@ -156,11 +162,7 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
           return peer.name;
         },
         dtls: peer,
-        send: (datagram) => {
-          for (const part of options.deviation?.coap?.(datagram) ?? [datagram]) {
-            peer.send(part);
-          }
-        },
+        send: (datagram) => peer.send(datagram),
       };
       clients.set(peer, client);
     },

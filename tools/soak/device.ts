@@ -15,10 +15,10 @@ import type { Resume, Way } from "../../src/dtls/socket.js";
 import { DEFAULT_POLICY } from "../../src/enrollment/schedule.js";
 import type { Keep, Operation } from "../../src/enrollment/wake.js";
 import { run } from "../process.js";
+import { Relay } from "../relay.js";
 import { torporProgram } from "../wake-process.js";
 import { documented } from "./documented.js";
 import { NonceAudit } from "./nonce-audit.js";
-import { Relay } from "./relay.js";
 
 /** What the devices run on: the simulator, that under AddressSanitizer, or Node.js. */
 export type SoakHost = "simulator" | "sanitized" | "node";

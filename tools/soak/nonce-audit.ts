@@ -11,12 +11,13 @@
  * that of its flow; a record to the device, which carries no ID, to the association that its flow has spoken for last.
  * On the way it sees whether an association is used with another server than the one that it was made with.
  *
- * It keeps no record, only a digest under its number: some 50 bytes for each, 5 MB for 100,000.
+ * It keeps no record, only a digest under its number, and of the associations heard of last alone: what it takes does not
+ * grow with time. A record of one that it has forgotten is a finding, for it belongs to none that is known.
  */
 
 import { createHash } from "node:crypto";
 import { CONNECTION_ID_BYTES } from "../est-server/engine.js";
-import { type Recorded, recordsOf } from "./relay.js";
+import { type Recorded, recordsOf } from "../relay.js";
 
 const CHANGE_CIPHER_SPEC = 20;
 const HANDSHAKE = 22;
@@ -30,6 +31,9 @@ const NONCE_BYTES = 8;
 /** Of a handshake message, behind its header of 12 bytes and the version. */
 const RANDOM_AT = HEADER_BYTES + 12 + 2;
 const RANDOM_BYTES = 32;
+
+/** More than a server and its devices can still know: the development server keeps 256 at most. */
+const ASSOCIATIONS_MAX = 4096;
 
 interface Association {
   readonly number: number;
@@ -79,12 +83,14 @@ export class NonceAudit {
   /** Flows of one server are told from those of another by its name. */
   readonly #byFlow = new Map<string, Association>();
   readonly #byConnectionId = new Map<string, Association>();
+  /** The one that was silent longest first. */
+  readonly #known = new Set<Association>();
 
   /** A datagram to or from a server, which may have any name. */
-  look({ direction, bytes, flow, movedFrom }: Recorded, server: string): void {
-    const before = this.#byFlow.get(`${server} ${movedFrom}`);
-    if (before !== undefined && !this.#byFlow.has(`${server} ${flow}`)) {
-      this.#byFlow.set(`${server} ${flow}`, before);
+  look({ direction, bytes, flow, from }: Recorded, server: string): void {
+    const left = this.#byFlow.get(`${server} ${from}`);
+    if (left !== undefined && !this.#byFlow.has(`${server} ${flow}`)) {
+      this.#byFlow.set(`${server} ${flow}`, left); // the device has moved, perhaps in the middle of a handshake
     }
     for (const record of recordsOf(bytes)) {
       if (record.readUInt16BE(EPOCH_AT) > 0) {
@@ -106,7 +112,23 @@ export class NonceAudit {
   #begin(random: string, server: string): Association {
     const key = (): Key => ({ numbers: new Numbers(), nonces: new Numbers() });
     const seen = { out: key(), in: key() };
-    return { number: ++this.associations, server, random, isChanged: false, seen };
+    const association = { number: ++this.associations, server, random, isChanged: false, seen };
+    this.#known.add(association);
+    if (this.#known.size > ASSOCIATIONS_MAX) {
+      this.#forget(this.#known.values().next().value!);
+    }
+    return association;
+  }
+
+  #forget(association: Association): void {
+    this.#known.delete(association);
+    for (const index of [this.#byFlow, this.#byConnectionId]) {
+      for (const [key, indexed] of index) {
+        if (indexed === association) {
+          index.delete(key);
+        }
+      }
+    }
   }
 
   #protected(direction: Recorded["direction"], record: Buffer, flow: number, server: string): void {
@@ -120,6 +142,8 @@ export class NonceAudit {
       this.violations.push(`association ${association.number} of ${association.server} is used with ${server}`);
     }
     this.records++;
+    this.#known.delete(association);
+    this.#known.add(association);
     const header = HEADER_BYTES + (hasId ? CONNECTION_ID_BYTES : 0);
     const number = record.subarray(EPOCH_AT, EPOCH_AT + NONCE_BYTES);
     const nonce = record.subarray(header, header + NONCE_BYTES);
@@ -138,8 +162,8 @@ export class NonceAudit {
     }
   }
 
-  /** The association of a record with an ID, which moves to the flow that it came from. */
-  #identified(record: Buffer, flow: number, server: string): Association {
+  /** The association of a record with an ID, where there is one, which moves to the flow that it came from. */
+  #identified(record: Buffer, flow: number, server: string): Association | undefined {
     const id = record.toString("hex", CONNECTION_ID_AT, CONNECTION_ID_AT + CONNECTION_ID_BYTES);
     const here = this.#byFlow.get(`${server} ${flow}`);
     let association = this.#byConnectionId.get(id);
@@ -147,7 +171,9 @@ export class NonceAudit {
       here.isChanged = false;
       association = here;
     }
-    association ??= this.#begin("", server); // it began before the audit did
+    if (association === undefined) {
+      return undefined;
+    }
     this.#byConnectionId.set(id, association);
     this.#byFlow.set(`${server} ${flow}`, association);
     return association;

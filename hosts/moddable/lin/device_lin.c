@@ -175,21 +175,9 @@ int torpor_store_delete(const char *path, const char *key)
     return 0;
 }
 
-/* ---- retained memory ---- */
-
-uint32_t torpor_device_number(unsigned index)
+torpor_retained *torpor_device_memory(void)
 {
-    return torpor_retained_number(retained, index);
-}
-
-void torpor_device_set_number(unsigned index, uint32_t value)
-{
-    torpor_retained_set_number(retained, index, value);
-}
-
-uint8_t *torpor_device_retained(size_t length)
-{
-    return torpor_retained_bytes(retained, length);
+    return retained;
 }
 
 /* ---- the rest ---- */

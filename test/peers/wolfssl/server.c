@@ -2,13 +2,17 @@
  * A DTLS 1.2 server over wolfSSL for the tests: it demands a client certificate, agrees to connection IDs (RFC 9146),
  * keeps sessions by session id, and sends back every message.
  *
- *     wolfssl_server PORT CERTIFICATE KEY CLIENT_CA        PEM files; 127.0.0.1
+ *     wolfssl_server PORT CERTIFICATE KEY CLIENT_CA [VERSION [PLAIN_PORT]]
+ *
+ * PEM files; on 127.0.0.1. VERSION is 1.2, 1.3 or both (1.2). With PLAIN_PORT, messages go to the plain CoAP server on that
+ * port of 127.0.0.1, and its answers to the client.
  *
  * It prints one line for each handshake ("full" or "resumed", bytes of both connection IDs) and for each message (the
  * client's port, and "moved" where it was another one before). No timers: on loopback nothing is lost.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +24,7 @@
 #define ASSOCIATIONS 64
 #define CID_BYTES 8
 #define DATAGRAM_BYTES 2048
-#define CIPHERS "ECDHE-ECDSA-AES128-CCM-8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256"
+#define CIPHERS "TLS13-AES128-CCM-8-SHA256:TLS13-AES128-GCM-SHA256:ECDHE-ECDSA-AES128-CCM-8:ECDHE-ECDSA-AES128-CCM:ECDHE-ECDSA-AES128-GCM-SHA256"
 
 /* RFC 6347 section 4.1 */
 #define HANDSHAKE 22
@@ -30,12 +34,14 @@ typedef struct {
     struct sockaddr_in peer;
     unsigned char cid[CID_BYTES]; /* in the client's records */
     int is_open;
+    int upstream; /* a UDP socket to the server behind, where there is one */
     const unsigned char *datagram; /* waits to be read; NULL: none */
     int length;
 } association;
 
 static association associations[ASSOCIATIONS];
 static int udp;
+static int plain; /* port of the plain CoAP server behind; 0: messages are sent back */
 
 static void die(const char *what)
 {
@@ -78,6 +84,9 @@ static int on_cookie(WOLFSSL *ssl, unsigned char *cookie, int size, void *contex
 static void drop(association *a)
 {
     wolfSSL_free(a->ssl);
+    if (plain != 0) {
+        close(a->upstream);
+    }
     memset(a, 0, sizeof(*a));
 }
 
@@ -93,6 +102,14 @@ static association *add(WOLFSSL_CTX *ctx, const struct sockaddr_in *peer)
             die("no memory for an association");
         }
         a->peer = *peer;
+        if (plain != 0) {
+            struct sockaddr_in behind = {.sin_family = AF_INET, .sin_port = htons((unsigned short) plain)};
+            behind.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+            a->upstream = socket(AF_INET, SOCK_DGRAM, 0);
+            if (a->upstream < 0 || connect(a->upstream, (struct sockaddr *) &behind, sizeof(behind)) != 0) {
+                die("the server behind cannot be reached");
+            }
+        }
         memset(a->cid, 0xc1, CID_BYTES);
         a->cid[CID_BYTES - 1] = (unsigned char) i;
         wolfSSL_SetIOReadCtx(a->ssl, a);
@@ -161,7 +178,11 @@ static void serve(association *a, const struct sockaddr_in *source)
             int has_moved = a->peer.sin_port != source->sin_port;
             a->peer = *source;
             printf("message %d from port %u%s\n", length, ntohs(source->sin_port), has_moved ? " moved" : "");
-            wolfSSL_write(a->ssl, message, length);
+            if (plain != 0) {
+                send(a->upstream, message, (size_t) length, 0);
+            } else {
+                wolfSSL_write(a->ssl, message, length);
+            }
         } else if (wolfSSL_get_error(a->ssl, length) == WOLFSSL_ERROR_WANT_READ) {
             return;
         } else {
@@ -171,10 +192,12 @@ static void serve(association *a, const struct sockaddr_in *source)
     }
 }
 
-static WOLFSSL_CTX *configure(char **files)
+static WOLFSSL_CTX *configure(char **files, const char *version)
 {
     wolfSSL_Init();
-    WOLFSSL_CTX *ctx = wolfSSL_CTX_new(wolfDTLSv1_2_server_method());
+    WOLFSSL_CTX *ctx = wolfSSL_CTX_new(strcmp(version, "1.2") == 0   ? wolfDTLSv1_2_server_method()
+                                       : strcmp(version, "1.3") == 0 ? wolfDTLSv1_3_server_method()
+                                                                     : wolfDTLS_server_method());
     if (ctx == NULL) {
         die("no memory");
     }
@@ -193,15 +216,48 @@ static WOLFSSL_CTX *configure(char **files)
     return ctx;
 }
 
+/* A message from the server behind, on its way to the client. */
+static void answer(association *a)
+{
+    char message[DATAGRAM_BYTES];
+    ssize_t length = recv(a->upstream, message, sizeof(message), 0);
+
+    if (length > 0) {
+        wolfSSL_write(a->ssl, message, (int) length);
+    }
+}
+
+static void receive(WOLFSSL_CTX *ctx)
+{
+    unsigned char datagram[DATAGRAM_BYTES];
+    struct sockaddr_in source;
+    socklen_t source_length = sizeof(source);
+    ssize_t length = recvfrom(udp, datagram, sizeof(datagram), 0, (struct sockaddr *) &source, &source_length);
+
+    if (length <= 0) {
+        return;
+    }
+    association *a = find(datagram, (size_t) length, &source);
+    if (a == NULL && datagram[0] == HANDSHAKE) {
+        a = add(ctx, &source);
+    }
+    if (a != NULL) {
+        a->datagram = datagram;
+        a->length = (int) length;
+        serve(a, &source);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct sockaddr_in address = {.sin_family = AF_INET};
 
-    if (argc != 5) {
-        die("expected PORT CERTIFICATE KEY CLIENT_CA");
+    if (argc < 5 || argc > 7) {
+        die("expected PORT CERTIFICATE KEY CLIENT_CA [VERSION [PLAIN_PORT]]");
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    WOLFSSL_CTX *ctx = configure(argv + 2);
+    plain = argc > 6 ? atoi(argv[6]) : 0;
+    WOLFSSL_CTX *ctx = configure(argv + 2, argc > 5 ? argv[5] : "1.2");
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     address.sin_port = htons((unsigned short) atoi(argv[1]));
     udp = socket(AF_INET, SOCK_DGRAM, 0);
@@ -209,21 +265,21 @@ int main(int argc, char **argv)
         die("the port cannot be bound");
     }
     for (;;) {
-        unsigned char datagram[DATAGRAM_BYTES];
-        struct sockaddr_in source;
-        socklen_t source_length = sizeof(source);
-        ssize_t length = recvfrom(udp, datagram, sizeof(datagram), 0, (struct sockaddr *) &source, &source_length);
-        if (length <= 0) {
+        struct pollfd ready[ASSOCIATIONS + 1] = {{.fd = udp, .events = POLLIN}};
+        for (size_t i = 0; i < ASSOCIATIONS; i++) {
+            ready[i + 1].fd = associations[i].ssl != NULL && plain != 0 ? associations[i].upstream : -1;
+            ready[i + 1].events = POLLIN;
+        }
+        if (poll(ready, ASSOCIATIONS + 1, -1) <= 0) {
             continue;
         }
-        association *a = find(datagram, (size_t) length, &source);
-        if (a == NULL && datagram[0] == HANDSHAKE) {
-            a = add(ctx, &source);
+        for (size_t i = 0; i < ASSOCIATIONS; i++) {
+            if (ready[i + 1].revents != 0) {
+                answer(&associations[i]);
+            }
         }
-        if (a != NULL) {
-            a->datagram = datagram;
-            a->length = (int) length;
-            serve(a, &source);
+        if (ready[0].revents != 0) {
+            receive(ctx);
         }
     }
 }

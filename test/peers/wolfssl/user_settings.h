@@ -1,6 +1,6 @@
 /*
- * What of wolfSSL the test server is built with: a DTLS 1.2 server with connection IDs (RFC 9146), the client's cipher
- * suites, P-256 and P-384, and session ids. wolfSSL reads this file because of WOLFSSL_USER_SETTINGS.
+ * What of wolfSSL the test server is built with: a DTLS 1.2 and 1.3 server with connection IDs (RFC 9146), the client's
+ * cipher suites, P-256 and P-384, session ids, and tickets as the library makes them. wolfSSL reads this file because of WOLFSSL_USER_SETTINGS.
  */
 #ifndef TORPOR_TEST_WOLFSSL_SETTINGS_H
 #define TORPOR_TEST_WOLFSSL_SETTINGS_H
@@ -10,6 +10,14 @@
 #define HAVE_TLS_EXTENSIONS
 #define HAVE_EXTENDED_MASTER
 #define HAVE_SUPPORTED_CURVES
+#define WOLFSSL_TLS13
+#define WOLFSSL_DTLS13
+#define WOLFSSL_DTLS_CH_FRAG
+#define WOLFSSL_SEND_HRR_COOKIE
+#define HAVE_SESSION_TICKET
+#define WOLFSSL_TICKET_ENC_AES128_GCM
+#define HAVE_HKDF
+#define WOLFSSL_AES_DIRECT
 #define NO_WOLFSSL_CLIENT
 #define SMALL_SESSION_CACHE
 

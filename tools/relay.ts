@@ -11,7 +11,7 @@
 import { createSocket, type Socket } from "node:dgram";
 import { once } from "node:events";
 
-import { CONNECTION_ID_BYTES } from "../est-server/engine.js";
+import { CONNECTION_ID_BYTES } from "./est-server/engine.js";
 
 const CONNECTION_ID_RECORD = 25;
 
@@ -20,16 +20,16 @@ export type Direction = "out" | "in";
 export interface Recorded {
   readonly direction: Direction;
   readonly bytes: Buffer;
-  /** Number of the relay's own socket to the server, one for each port of a device, and each wake: see `rest`. */
+  /** Number of the relay's own socket to the server, one for each port of a device: see `rest`. */
   readonly flow: number;
-  /** The flow that this one was before the device moved: the device does not know of it. */
-  readonly movedFrom?: number | undefined;
+  /** The flow that this one goes on with, where the device has moved: see `move`. */
+  readonly from?: number | undefined;
 }
 
 interface Flow {
   readonly number: number;
+  readonly from: number | undefined;
   readonly back: Socket;
-  readonly movedFrom: number | undefined;
   /** Answers do not find the device any more. */
   isCut: boolean;
 }
@@ -82,6 +82,8 @@ export class Relay {
   readonly #front: Socket;
   /** The latest flow of each port of a device. */
   readonly #flows = new Map<number, Flow>();
+  /** By the port of a device, the flow that it had before it moved. */
+  readonly #left = new Map<number, number>();
   #flowCount = 0;
   readonly #backs = new Set<Socket>();
   readonly #target: { port: number; address: string };
@@ -133,10 +135,11 @@ export class Relay {
    * not mistaken for the new one's, as it would be where the system gives a port to a second process.
    */
   rest(): void {
-    for (const flow of this.#flows.values()) {
-      this.#retire(flow);
+    for (const { back } of this.#flows.values()) {
+      setTimeout(() => this.#end(back), LINGER).unref();
     }
     this.#flows.clear();
+    this.#left.clear();
   }
 
   /**
@@ -144,16 +147,12 @@ export class Relay {
    * still on its way to where it was does not find it.
    */
   move(): void {
-    for (const [devicePort, flow] of [...this.#flows]) {
+    const left = [...this.#flows];
+    this.rest();
+    for (const [devicePort, flow] of left) {
       flow.isCut = true;
-      this.#retire(flow);
-      this.#newFlow(devicePort, flow.number);
+      this.#left.set(devicePort, flow.number);
     }
-  }
-
-  /** Stays open for what comes late. */
-  #retire({ back }: Flow): void {
-    setTimeout(() => this.#end(back), LINGER).unref();
   }
 
   forget(): void {
@@ -176,10 +175,11 @@ export class Relay {
   }
 
   #fromDevice(bytes: Buffer, devicePort: number): void {
-    const { number, back, movedFrom } = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
+    const flow = this.#flows.get(devicePort) ?? this.#newFlow(devicePort);
+    const { back } = flow;
     this.#device = devicePort;
-    for (const part of this.split({ direction: "out", bytes, flow: number, movedFrom })) {
-      this.#record({ direction: "out", bytes: part, flow: number, movedFrom }, () => {
+    for (const part of this.split({ direction: "out", bytes, flow: flow.number, from: flow.from })) {
+      this.#record("out", part, flow, () => {
         if (this.#backs.has(back)) {
           back.send(part, this.#target.port, this.#target.address);
         }
@@ -187,18 +187,17 @@ export class Relay {
     }
   }
 
-  #newFlow(devicePort: number, movedFrom?: number): Flow {
+  #newFlow(devicePort: number): Flow {
     const back = createSocket(this.#target.address.includes(":") ? "udp6" : "udp4");
     back.bind(0, ownAddress(this.#target.address));
     this.#backs.add(back);
-    const flow: Flow = { number: ++this.#flowCount, back, movedFrom, isCut: false };
-    const { number } = flow;
+    const flow: Flow = { number: ++this.#flowCount, from: this.#left.get(devicePort), back, isCut: false };
     back.on("message", (answer, { port }) => {
       if (port !== this.#target.port) {
         return; // what was for a device that is gone, whose port the system gave to this socket
       }
-      for (const part of this.split({ direction: "in", bytes: answer, flow: number })) {
-        this.#record({ direction: "in", bytes: part, flow: number }, () => {
+      for (const part of this.split({ direction: "in", bytes: answer, flow: flow.number, from: flow.from })) {
+        this.#record("in", part, flow, () => {
           if (!flow.isCut) {
             this.#front.send(part, devicePort, this.#target.address);
           }
@@ -209,11 +208,12 @@ export class Relay {
     return flow;
   }
 
-  #record(datagram: Recorded, send: () => void): void {
+  #record(direction: Direction, bytes: Buffer, { number, from }: Flow, send: () => void): void {
+    const datagram = { direction, bytes, flow: number, from };
     this.datagrams.push(datagram);
     for (let times = this.pass(datagram, this.datagrams.length - 1); times > 0; times--) {
       const late = this.late();
-      if (this.reversed === datagram.direction) {
+      if (this.reversed === direction) {
         this.#hold(send);
       } else if (late > 0) {
         setTimeout(() => !this.#isClosed && send(), late);

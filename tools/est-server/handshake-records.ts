@@ -7,9 +7,9 @@
  *      | 22 | FE FD | epoch | sequence | length | type | length | message seq | frag off | frag len | body
  */
 
-const HANDSHAKE = 22;
-const RECORD_BYTES = 13;
-const HEADER_BYTES = 25;
+export const HANDSHAKE = 22;
+export const RECORD_BYTES = 13;
+export const HEADER_BYTES = 25;
 
 export interface Fragment {
   readonly type: number;
@@ -46,7 +46,7 @@ export class HandshakeRecords {
   }
 
   /** Any other record in the clear gets its number here too; one that is protected has its own. */
-  #numbered(record: Buffer): Buffer {
+  numbered(record: Buffer): Buffer {
     const copy = Buffer.from(record);
     if (copy.readUInt16BE(3) === 0) {
       copy.writeUIntBE(this.#sequence++, 5, 6);
@@ -57,21 +57,39 @@ export class HandshakeRecords {
   /** A datagram's records, one by one: each handshake message in the clear in fragments, all else as it is. */
   cut(datagram: Buffer): Buffer[] {
     const parts: Buffer[] = [];
-    for (let at = 0; at + RECORD_BYTES <= datagram.length; ) {
-      const end = at + RECORD_BYTES + datagram.readUInt16BE(at + 11);
-      const record = datagram.subarray(at, end);
-      at = end;
-      if (record[0] !== HANDSHAKE || record.readUInt16BE(3) !== 0) {
-        parts.push(this.#numbered(record));
+    for (const record of recordsOf(datagram)) {
+      const message = fragmentOf(record);
+      if (message === undefined) {
+        parts.push(this.numbered(record));
         continue;
       }
-      const [first, body] = [record.readUIntBE(19, 3), record.subarray(HEADER_BYTES)];
-      const [type, length, messageSequence] = [record[13]!, record.readUIntBE(14, 3), record.readUInt16BE(17)];
-      for (let start = 0; start === 0 || start < body.length; start += this.#bytes) {
-        const part = body.subarray(start, start + this.#bytes);
-        parts.push(this.record({ type, length, messageSequence, offset: first + start, body: part }));
+      for (let start = 0; start === 0 || start < message.body.length; start += this.#bytes) {
+        const body = message.body.subarray(start, start + this.#bytes);
+        parts.push(this.record({ ...message, offset: message.offset + start, body }));
       }
     }
     return parts;
   }
+}
+
+/** The records of a datagram of which none has a connection ID. */
+export function* recordsOf(datagram: Buffer): IterableIterator<Buffer> {
+  for (let at = 0; at + RECORD_BYTES <= datagram.length; ) {
+    const end = at + RECORD_BYTES + datagram.readUInt16BE(at + 11);
+    yield datagram.subarray(at, end);
+    at = end;
+  }
+}
+
+/** What is in a record with a handshake message in the clear; undefined for any other. */
+export function fragmentOf(record: Buffer): Fragment | undefined {
+  return record[0] === HANDSHAKE && record.readUInt16BE(3) === 0 && record.length >= HEADER_BYTES
+    ? {
+        type: record[13]!,
+        length: record.readUIntBE(14, 3),
+        messageSequence: record.readUInt16BE(17),
+        offset: record.readUIntBE(19, 3),
+        body: record.subarray(HEADER_BYTES),
+      }
+    : undefined;
 }

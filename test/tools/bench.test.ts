@@ -1,0 +1,193 @@
+/** npm run bench, with one run: that it measures what it says, that its figures add up, and that it says what it could not. */
+
+import { strict as assert } from "node:assert";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { checkout } from "../../hosts/node/native.js";
+import type { BatteryFigures } from "../../tools/bench/battery.js";
+import type { BlocksFigures } from "../../tools/bench/blocks.js";
+import type { LibcoapFigures } from "../../tools/bench/libcoap.js";
+import type { LossFigures } from "../../tools/bench/loss.js";
+import type { Machine } from "../../tools/bench/machine.js";
+import type { SessionsFigures } from "../../tools/bench/sessions.js";
+import type { StartFigures } from "../../tools/bench/start.js";
+import { newFolder, run } from "../support/command.js";
+
+interface Row {
+  readonly server: string;
+  readonly way: string;
+  readonly figures: Record<string, number> | null;
+  readonly lack?: string;
+}
+
+interface All {
+  readonly machine: Machine;
+  readonly runs: number;
+  readonly wake: Record<"association" | "simulator", Row[]> & { verify: number };
+  readonly libcoap: LibcoapFigures;
+  readonly start: StartFigures;
+  readonly sessions: SessionsFigures;
+  readonly blocks: BlocksFigures;
+  readonly loss: LossFigures;
+  readonly battery: BatteryFigures;
+}
+
+const NAMES = ["wake", "libcoap", "start", "sessions", "blocks", "loss", "battery"] as const;
+
+const bench = (...args: readonly string[]): ReturnType<typeof run> => {
+  const program = join(checkout(), "build", "tools", "bench", "main.js");
+  const script = `import("${program}").then((b) => b.main(${JSON.stringify(args)})).then((s) => { process.exitCode = s; })`;
+  return run(process.execPath, ["-e", script]);
+};
+
+describe("the benchmarks", function () {
+  this.timeout(0);
+  const out = newFolder();
+  let all: All;
+
+  before(async () => {
+    const { status, stdout, stderr } = await bench(
+      ...NAMES.flatMap((name) => ["--only", name]),
+      ...["--runs", "1", "--json", "--out", out],
+    );
+    assert.equal(status, 0, stderr);
+    all = JSON.parse(stdout) as All;
+  });
+
+  it("measures each way of each server against the full handshake, and names the ways that a server lacks", () => {
+    const { association, simulator } = all.wake;
+    for (const rows of [association, simulator]) {
+      const find = (server: string, way: string): Row =>
+        rows.find((row) => row.server === server && row.way === way) ?? assert.fail(`${server} ${way} is missing`);
+      for (const { server, way, figures, lack } of rows) {
+        if (figures === null) {
+          assert.match(lack!, /^no connection IDs|^built without tickets/);
+          continue;
+        }
+        assert.ok(figures.cpu! > 0, `${server} ${way}`);
+        assert.equal(figures.roundTrips, { full: 3, ticket: 2, session: 2, context: 0 }[way]);
+        assert.equal(figures.datagramsOut, way === "context" ? 0 : 3);
+        if (rows === simulator) {
+          assert.ok(figures.dtlsPeak! > 0);
+        }
+      }
+      const { bytesOut, bytesIn, datagramsIn, cpu } = find("development", "context").figures!;
+      assert.ok(cpu! < find("development", "full").figures!.cpu!);
+      assert.deepEqual([bytesOut, bytesIn, datagramsIn], [0, 0, 0]);
+      assert.equal(find("OpenSSL", "context").figures, null);
+    }
+    assert.equal(association.find(({ server, way }) => server === "GnuTLS" && way === "context")!.figures, null);
+  });
+
+  it("has a wake by context take one datagram each way: the request of 29 bytes and 34 around it, and the answer", () => {
+    const { figures } = all.wake.simulator.find(({ server, way }) => server === "development" && way === "context")!;
+    const { requestOut, sent, answers } = figures!;
+    assert.deepEqual([requestOut, sent, answers], [63, 1, 1]);
+  });
+
+  it("compares with libcoap's clients by the same suite, answers of the same size and no more bytes than theirs", () => {
+    const { rows } = all.libcoap;
+    const find = (client: RegExp, operation: string): LibcoapFigures["rows"][number]["figures"] =>
+      rows.find((row) => client.test(row.client) && row.operation === operation)!.figures;
+    const sum = ({ bytesOut, bytesIn }: { bytesOut: number; bytesIn: number }): number => bytesOut + bytesIn;
+    for (const { client, suite } of rows) {
+      assert.match(suite, client === "Torpor, context" ? /^as before$/ : /^ECDHE_ECDSA_WITH_AES_128_CCM_8$/, client);
+    }
+    for (const operation of ["crts", "sen"]) {
+      const full = find(/^Torpor, full/, operation);
+      for (const library of [/OpenSSL/, /GnuTLS/]) {
+        const theirs = find(library, operation);
+        assert.ok(sum(full) <= sum(theirs), `${operation}: ${sum(full)} bytes, ${library} ${sum(theirs)}`);
+        assert.ok(
+          Math.abs(theirs.body - full.body) <= 6,
+          `${operation}: ${full.body} bytes, ${library} ${theirs.body}`,
+        );
+      }
+    }
+    const context = find(/^Torpor, context/, "crts");
+    const { bytesOut, bytesIn, datagramsOut, datagramsIn, body } = context;
+    assert.deepEqual([bytesOut, datagramsOut, datagramsIn], [63, 1, 1]);
+    // CoAP header 4, token, Content-Format and payload marker; record 13 of header, 8 of nonce, 8 of tag.
+    assert.ok(bytesIn - body > 29 && bytesIn - body < 60, `${bytesIn} bytes for a body of ${body}`);
+  });
+
+  it("counts each block as a round trip, and a block less where they are larger", () => {
+    assert.deepEqual(
+      all.blocks.map(({ block, crts }) => [block, crts.roundTrips, crts.datagrams]),
+      [64, 128, 256, 512, 1024].map((block) => {
+        const answers = Math.ceil(all.libcoap.rows[0]!.figures.body / block);
+        return [block, answers, 2 * answers];
+      }),
+    );
+    const boots = all.blocks.map(({ boot }) => boot.bytes);
+    assert.deepEqual(
+      boots,
+      [...boots].sort((a, b) => b - a),
+    );
+  });
+
+  it("loses nothing where nothing is lost, and sends more where something is", () => {
+    for (const kind of new Set(all.loss.rows.map((row) => row.kind))) {
+      const [none, ...others] = all.loss.rows.filter((row) => row.kind === kind).sort((a, b) => a.loss - b.loss);
+      assert.deepEqual([none!.loss, none!.answered, none!.firstWay], [0, 1, 1], kind);
+      assert.ok(others.length >= 4 && others.at(-1)!.loss === 0.3);
+      assert.ok(others.reduce((sum, { bytes }) => sum + bytes, 0) > others.length * none!.bytes, kind);
+    }
+  });
+
+  it("times the start and its parts, and the session table beside a Map", () => {
+    const { engine, full, context } = all.start;
+    for (const { datagram, wall, cpu, load, wake } of [full, context]) {
+      assert.ok(0 < datagram && datagram < wall && load + wake < cpu, JSON.stringify(all.start));
+    }
+    assert.ok(engine.cpu < context.cpu && context.wake < full.wake);
+    for (const { table, map } of [all.sessions.node, all.sessions.xs]) {
+      assert.ok([table, map].every(({ insert, get, remove }) => insert > 0 && get > 0 && remove > 0));
+    }
+    assert.equal(all.sessions.tableBytes, 36 + 4 * (4 + 512));
+    assert.ok(all.sessions.xs.table.bytes <= 512 && all.sessions.xs.map.bytes > all.sessions.xs.table.bytes);
+  });
+
+  it("has a battery last longer the less a wake takes, and longest without any", () => {
+    const { rows } = all.battery;
+    assert.deepEqual(
+      rows.map(({ way }) => way),
+      ["full", "ticket", "session", "context", "Wi-Fi alone"],
+    );
+    const [full, , , context, alone] = rows;
+    for (const [column, days] of context!.days.entries()) {
+      assert.ok(full!.days[column]! < days && days < alone!.days[column]!);
+    }
+    assert.deepEqual([full!.roundTrips, context!.roundTrips, alone!.charge - alone!.before], [4, 1, 0]);
+  });
+
+  it("writes all tables with the machine named, and the picture beside them", () => {
+    assert.deepEqual(readdirSync(out).sort(), ["bench.md", "wake.svg"]);
+    const text = readFileSync(join(out, "bench.md"), "utf8");
+    assert.ok(text.includes(all.machine.cpu) && text.includes(process.version), text.slice(0, 600));
+    assert.match(text, /\d{4}-\d\d-\d\d, commit ([0-9a-f]{7,}|unknown)/);
+    assert.equal(text.match(/^## /gm)!.length, NAMES.length);
+    const cells = text.split("\n").filter((line) => line.startsWith("|") && !line.includes("ms, simulator"));
+    assert.ok(
+      cells.every((line) => !/NaN|undefined|null|Infinity/.test(line)),
+      text,
+    );
+    const { figures } = all.wake.simulator.find(({ server, way }) => server === "development" && way === "full")!;
+    const digits = String(figures!.bytesIn).replace(/\B(?=(\d{3})+$)/g, ",");
+    assert.ok(readFileSync(join(out, "wake.svg"), "utf8").includes(`${digits} bytes`));
+  });
+
+  it("refuses a number of runs that is none", async () => {
+    const { status, stderr } = await bench("--runs", "0");
+    assert.notEqual(status, 0);
+    assert.match(stderr, /--runs takes a whole number from 1 to 1000/);
+  });
+
+  it("refuses a benchmark that it does not have, and names those that it has", async () => {
+    const { status, stderr } = await bench("--only", "speed");
+    assert.notEqual(status, 0);
+    assert.match(stderr, /--only takes one of wake, libcoap, start, .*, not "speed"/);
+    const { stdout } = await bench("--help");
+    assert.ok(NAMES.every((name) => stdout.includes(`  ${name} `)));
+  });
+});
