@@ -219,7 +219,9 @@ class Soak {
     const timer = setTimeout(stop, seconds * 1000);
     signal?.addEventListener("abort", stop, { once: true });
     // A wake that still goes on at the end may take minutes to give up: the power goes.
-    const dying = this.#die(end.signal);
+    const dying = this.#die(end.signal).catch((error: Error) => {
+      this.#report.findings.push({ sentence: error.message, where: "the server that dies" });
+    });
     await this.#each((device) => this.#live(device));
     clearTimeout(timer);
     stop();
