@@ -345,8 +345,15 @@ static void fail_by(torpor_dtls *d, int ret)
         /* No public call gives the alert; its record is still in place. */
         fail(d, TORPOR_DTLS_FAILURE_ALERT, d->ssl.MBEDTLS_PRIVATE(in_msg)[1]);
     } else if (ret == MBEDTLS_ERR_X509_CERT_VERIFY_FAILED || ret == MBEDTLS_ERR_SSL_BAD_CERTIFICATE) {
-        /* The usage extensions are judged after the verify callback, with the second error. */
-        fail(d, TORPOR_DTLS_FAILURE_CERTIFICATE, d->verification.flags | mbedtls_ssl_get_verify_result(&d->ssl));
+        /* The usage extensions are judged after the verify callback, with the second error. All ones: nothing was judged
+           at all, for the message cannot be decoded. */
+        uint32_t judged = mbedtls_ssl_get_verify_result(&d->ssl);
+        uint32_t flags = d->verification.flags | (judged == UINT32_MAX ? 0 : judged);
+        if (flags != 0) {
+            fail(d, TORPOR_DTLS_FAILURE_CERTIFICATE, flags);
+        } else {
+            fail(d, TORPOR_DTLS_FAILURE_PROTOCOL, (uint32_t) -ret);
+        }
     } else if (ret == MBEDTLS_ERR_SSL_ALLOC_FAILED || ret == MBEDTLS_ERR_X509_ALLOC_FAILED ||
                ret == MBEDTLS_ERR_PK_ALLOC_FAILED || ret == MBEDTLS_ERR_ASN1_ALLOC_FAILED ||
                ret == PSA_ERROR_INSUFFICIENT_MEMORY) {

@@ -89,6 +89,7 @@ const PROTOCOL_ERRORS: Readonly<Record<number, string>> = {
   30848: "the server closed the connection",
   29184: "the server sent a record that makes no sense",
   29440: "the server sent a message that cannot be decoded",
+  31232: "the server sent certificates that cannot be decoded",
   30464: "the server sent a message out of turn",
   26112: "the server chose what was not offered",
   // wolfSSL
