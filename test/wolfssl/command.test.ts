@@ -32,12 +32,14 @@ function run(program: string, args: readonly string[]): { child: ChildProcess; e
 
 describe("wakes over the engine over wolfSSL", () => {
   let folder: string;
+  let operation: "crts" | "run" | "sren";
   const servers: { child: ChildProcess; ended: Promise<Run> }[] = [];
 
   before(needsDTLS13);
 
   beforeEach(() => {
     folder = mkdtempSync(join(tmpdir(), "torpor-wolfssl-"));
+    operation = "crts";
   });
 
   afterEach(async () => {
@@ -69,7 +71,7 @@ describe("wakes over the engine over wolfSSL", () => {
     const est = join(folder, "est");
     const identity = ["--trust", join(est, "ca.pem"), "--cert", join(est, "factory.pem")];
     return run("hosts/node/torpor.js", [
-      ...["crts", "--server", server, "--state", join(folder, "device"), "--json"],
+      ...[operation, "--server", server, "--state", join(folder, "device"), "--json"],
       ...[...identity, "--key", join(est, "factory.key"), ...args],
     ]).ended;
   }
@@ -99,6 +101,18 @@ describe("wakes over the engine over wolfSSL", () => {
       }
     });
   }
+
+  it("proves possession by tls-exporter (RFC 9266), in a full handshake and in one resumed by a ticket", async () => {
+    const server = await serve(...WOLFSSL, "--attributes", "proof-of-possession");
+    operation = "run";
+    const boot = await done(server, ...WOLFSSL);
+    assert.deepEqual([boot.protocol, boot.way, boot.code], ["DTLS 1.3", "full", "2.04"]);
+    operation = "crts";
+    await done(server, ...WOLFSSL);
+    operation = "sren";
+    const renewed = await done(server, ...WOLFSSL);
+    assert.deepEqual([renewed.protocol, renewed.way, renewed.code], ["DTLS 1.3", "ticket", "2.04"]);
+  });
 
   it("offers a ticket once: the wake after one that was cut off makes a full handshake", async () => {
     const server = await serve(...WOLFSSL);
