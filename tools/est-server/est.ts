@@ -17,7 +17,7 @@ export interface ESTPeer {
     | {
         /** DER; undefined where a resumed session names one that is not known any more. */
         readonly certificate: Uint8Array | undefined;
-        /** tls-unique (RFC 5929 section 3). */
+        /** tls-unique (RFC 5929 section 3), or the exporter value of RFC 9266 in DTLS 1.3. */
         readonly unique: Uint8Array;
       }
     | undefined;
