@@ -5,8 +5,8 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { SetupError, step } from "./run.mjs";
-import { cached, ensureTools, ensureXsSources, hashOf, mbedtlsSource, ROOT } from "./setup.mjs";
+import { SetupError, say, step } from "./run.mjs";
+import { cached, ensureTools, ensureXsSources, hashOf, mbedtlsSource, ROOT, wolfsslForDevices } from "./setup.mjs";
 
 const TARGETS = [
   {
@@ -31,9 +31,12 @@ const TARGETS = [
   },
 ];
 
+/** The DTLS engine alone, of the two that there are. */
+const ENGINES = { mbedTLS: "src/dtls/dtls.c", wolfSSL: "src/dtls/wolfssl/dtls.c" };
+
 /** The parts of the table. Those of a board are compiled against declarations of the few ESP-IDF functions they call. */
 const PARTS = [
-  { name: "C core", sources: ["src/dtls/dtls.c", "src/dtls/verification.c", "src/pki/crypto.c"] },
+  { name: "C core", sources: ["src/dtls/verification.c", "src/pki/crypto.c"] },
   { name: "XS glue", sources: ["src/dtls/engine.c", "src/pki/key.c", "hosts/moddable/device.c"] },
   {
     name: "board (ESP32)",
@@ -100,6 +103,30 @@ async function ensureLibrary(target, mbedtls) {
   return join(folder, "libmbedtls.a");
 }
 
+/** wolfSSL for the processor, with the device's configuration: one archive. */
+async function ensureWolfsslArchive(target, { source, version, options }) {
+  const settings = readFileSync(join(ROOT, "src", "dtls", "wolfssl", "user_settings.h"));
+  const inputs = [settings, options.join(" "), target.flags.join(" "), SMALL.join(" ")];
+  const folder = await cached(`wolfssl-${version}-${target.name}-${hashOf(...inputs)}`, async (out, work) => {
+    const sources = ["src", "wolfcrypt/src"].flatMap((name) =>
+      readdirSync(join(source, name))
+        .filter((file) => file.endsWith(".c") && !INCLUDED.test(file))
+        .map((file) => join(source, name, file)),
+    );
+    await step(`compiling wolfSSL ${version} for ${target.name}`, "sh", [
+      "-c",
+      `set -e; cd "$1"; shift; for source in ${sources.join(" ")}; do "$@" -c "$source" -o "$(basename "$source").o"; done; ` +
+        `${target.prefix}ar rc "${join(out, "libwolfssl.a")}" *.o`,
+      "sh",
+      ...[work, compiler(target), ...target.flags, ...SMALL, "-w", ...options],
+    ]);
+  });
+  return join(folder, "libwolfssl.a");
+}
+
+/** Files of wolfSSL that others include: as in src/dtls/wolfssl/CMakeLists.txt. */
+const INCLUDED = /^(bio|conf|evp|evp_pk|misc|pk|pk_ec|pk_rsa|ssl_[a-z0-9_]+|x509|x509_str)\.c$/;
+
 /** Bytes by input file of what a link keeps: the lines of GNU ld's map. */
 export function readMap(map) {
   const sizes = new Map();
@@ -132,16 +159,30 @@ function roots(sources) {
   );
 }
 
-async function measure(target, folder, xs, mbedtls) {
-  const library = await ensureLibrary(target, mbedtls);
+async function measure(target, folder, xs, mbedtls, wolfssl) {
+  const libraries = [await ensureLibrary(target, mbedtls)];
+  if (wolfssl !== undefined) {
+    libraries.unshift(await ensureWolfsslArchive(target, wolfssl));
+  }
   writeFileSync(join(folder, "platform.h"), PLATFORM);
   const includes = [`-I${join(mbedtls.source, "include")}`, `-I${join(ROOT, "test", "idf")}`, `-I${folder}`];
   const system = ["includes", "platforms"].flatMap((name) => ["-isystem", join(xs, name)]);
   const defines = ["-DINCLUDE_XSPLATFORM", '-DXSPLATFORM="platform.h"', configuration()];
   const objects = new Map();
-  for (const { name, sources } of PARTS) {
+  const engine = {
+    name: "DTLS engine",
+    sources: [ENGINES[wolfssl === undefined ? "mbedTLS" : "wolfSSL"]],
+    options: wolfssl?.options ?? [],
+  };
+  const parts = [engine, ...PARTS];
+  for (const { name, sources, options = [] } of parts) {
     const paths = sources.map((source) => join(ROOT, source));
-    for (const object of await compile(target, paths, [...STRICT, ...defines, ...includes, ...system], folder)) {
+    for (const object of await compile(
+      target,
+      paths,
+      [...STRICT, ...defines, ...options, ...includes, ...system],
+      folder,
+    )) {
       objects.set(object, name);
     }
   }
@@ -157,13 +198,19 @@ async function measure(target, folder, xs, mbedtls) {
       "-Wl,--unresolved-symbols=ignore-all",
     ],
     ...["-Wl,-e,0", `-Wl,-Map=${map}`, "-o", join(folder, "linked.elf")],
-    ...roots(PARTS.flatMap(({ sources }) => sources)).map((name) => `-Wl,-u,${name}`),
-    ...[...objects.keys(), library, "-lc", "-lgcc"],
+    ...roots(parts.flatMap(({ sources }) => sources)).map((name) => `-Wl,-u,${name}`),
+    ...[...objects.keys(), ...libraries, "-lc", "-lgcc"],
   ]);
   const none = () => ({ text: 0, rodata: 0, data: 0, bss: 0, rtc: 0 });
-  const table = new Map([...PARTS.map(({ name }) => name), "mbedTLS", "C library"].map((name) => [name, none()]));
+  const table = new Map(
+    [...parts.map(({ name }) => name), "mbedTLS", ...(wolfssl ? ["wolfSSL"] : []), "C library"].map((name) => [
+      name,
+      none(),
+    ]),
+  );
   for (const [file, sizes] of readMap(readFileSync(map, "utf8"))) {
-    const part = objects.get(file) ?? (file.includes("libmbedtls.a") ? "mbedTLS" : "C library");
+    const library = file.includes("libmbedtls.a") ? "mbedTLS" : file.includes("libwolfssl.a") ? "wolfSSL" : "C library";
+    const part = objects.get(file) ?? library;
     add(table.get(part), sizes);
   }
   checkAgainst(target, join(folder, "linked.elf"), [...table.values()]);
@@ -183,23 +230,34 @@ function checkAgainst({ name, prefix }, elf, parts) {
   }
 }
 
-/** Compiles and links for every target; sizes by target and part. */
+/** Compiles and links for every target, with each engine; sizes by target and part. */
 export async function sizes() {
   for (const { packages } of TARGETS) {
     await ensureTools(packages, "cross-compiling for devices");
   }
   const mbedtls = await mbedtlsSource();
+  const wolfssl = await wolfsslForDevices().catch((error) => {
+    if (process.env.CI) {
+      throw error;
+    }
+    say(`torpor: NO WOLFSSL HERE: no sizes of it. ${error.message}`);
+  });
   const xs = join(await ensureXsSources(), "moddable", "xs");
   const work = mkdtempSync(join(tmpdir(), "torpor-cross-"));
   const all = {};
   try {
     for (const target of TARGETS) {
-      const folder = join(work, target.name);
-      mkdirSync(folder);
-      all[target.name] = await measure(target, folder, xs, mbedtls);
+      for (const [label, second] of [
+        [target.name, undefined],
+        ...(wolfssl === undefined ? [] : [[`${target.name}, wolfSSL`, wolfssl]]),
+      ]) {
+        const folder = join(work, label.replace(/\W+/g, "-"));
+        mkdirSync(folder);
+        all[label] = await measure(target, folder, xs, mbedtls, second);
+      }
     }
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  return { version: mbedtls.version, sizes: all };
+  return { version: mbedtls.version, wolfssl: wolfssl?.version, sizes: all };
 }

@@ -471,6 +471,17 @@ async function wolfsslSource(first) {
  * wolfSSL as a static library with our configuration: the folder with libwolfssl.a, and the options of CMake for what is
  * linked with it. Under the GPL or a commercial licence: only where it was asked for.
  */
+/** What a device's compiler is to be told: the sources, their version, and options. */
+export async function wolfsslForDevices() {
+  const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
+  const definitions = ["WOLFSSL_USER_SETTINGS", "TORPOR_WOLFSSL_CORE"].map((name) => `-D${name}`);
+  return {
+    source,
+    version,
+    options: [...definitions, `-I${join(ROOT, "src", "dtls", "wolfssl")}`, "-isystem", source],
+  };
+}
+
 export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitize = false } = {}) {
   const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
   const here = join(ROOT, "src", "dtls", "wolfssl");

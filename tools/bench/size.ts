@@ -21,6 +21,8 @@ interface Sections {
 export interface SizeFigures {
   /** Of mbedTLS. */
   readonly version: string;
+  /** Of wolfSSL, where it is to be had. */
+  readonly wolfssl?: string | undefined;
   /** By processor and part. */
   readonly sizes: Readonly<Record<string, Readonly<Record<string, Sections>>>>;
 }
@@ -35,7 +37,7 @@ async function measure({ progress }: { progress(what: string): void }): Promise<
   return sizes();
 }
 
-function report({ version, sizes }: SizeFigures): Report {
+function report({ version, wolfssl, sizes }: SizeFigures): Report {
   return {
     title: "Code size",
     parts: [
@@ -50,7 +52,10 @@ function report({ version, sizes }: SizeFigures): Report {
           head: [target, ...SECTIONS, "flash"],
           rows: [
             ...Object.entries(parts).map(([name, sections]) =>
-              row(name === "mbedTLS" ? `mbedTLS ${version}` : name, (section) => sections[section]),
+              row(
+                name === "mbedTLS" ? `mbedTLS ${version}` : name === "wolfSSL" ? `wolfSSL ${wolfssl}` : name,
+                (section) => sections[section],
+              ),
             ),
             row("all", (section) => Object.values(parts).reduce((sum, sections) => sum + sections[section], 0)),
           ],
