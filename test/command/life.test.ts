@@ -270,7 +270,10 @@ describe("a device and the development server", () => {
       assert.ok(help.stdout.includes(option), option);
     }
     const version = await torpor("--version");
-    assert.match(version.stdout, /^torpor \d+\.\d+\.\d+ \(mbedTLS 3\.6\.\d+\)\n$/);
+    assert.match(
+      version.stdout,
+      /^torpor \d+\.\d+\.\d+ \(DTLS: mbedTLS 3\.6\.\d+, without DTLS 1\.3; keys and certificates: mbedTLS 3\.6\.\d+\)\n$/,
+    );
   });
 });
 
