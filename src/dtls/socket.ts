@@ -198,7 +198,6 @@ export class DTLSSocket implements MessageSocket {
   #attempt: Resumable | undefined;
   /** The state of the layer above that came with a restored context; undefined after a handshake. */
   #state: Uint8Array | undefined;
-  #basis: Uint8Array | undefined;
   /** Of a restored association from which nothing has come yet: it may be that the server does not know it. */
   #isUnconfirmed = false;
   /** When an unconfirmed association is given up, in ticks; undefined until something is sent. */
@@ -429,17 +428,8 @@ export class DTLSSocket implements MessageSocket {
 
   // ---- the session table ----
 
-  /**
-   * What a session rests on: a hash of the server's name and the trust anchors, BINDING_BYTES, then that of the client's
-   * certificate. It does not change in the life of a socket.
-   */
-  private get basis(): Uint8Array {
-    const [own] = this.#options.secure.certificates;
-    this.#basis ??= own === undefined ? this.bind() : joinBytes(this.bind(), sha256(own));
-    return this.#basis;
-  }
-
-  private bind(): Uint8Array {
+  /** What a session rests on besides the client's certificate: the server's name and the trust anchors. */
+  private binding(): Uint8Array {
     const { secure, host = this.#options.address } = this.#options;
     const parts: Uint8Array[] = [];
     for (const anchor of secure.trustAnchors) {
@@ -471,8 +461,8 @@ export class DTLSSocket implements MessageSocket {
     const own = secure.certificates[0];
     if (
       own === undefined ||
-      !sameBytes(stored.clientCertHash, this.basis.subarray(BINDING_BYTES)) ||
-      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.basis.subarray(0, BINDING_BYTES))
+      !sameBytes(stored.clientCertHash, sha256(own)) ||
+      !sameBytes(stored.data.subarray(0, BINDING_BYTES), this.binding())
     ) {
       this.note("the saved session rests on another certificate, server name or trust anchor: not used");
       return undefined;
@@ -562,9 +552,9 @@ export class DTLSSocket implements MessageSocket {
       sessions.insert({
         peer: this.#peer,
         kind: kind ?? "none",
-        data: joinBytes(this.basis.subarray(0, BINDING_BYTES), data),
+        data: joinBytes(this.binding(), data),
         isContext,
-        clientCertHash: this.basis.subarray(BINDING_BYTES),
+        clientCertHash: sha256(own),
         clientCert: own,
         protocol,
         lifetime,

@@ -381,7 +381,9 @@ class Wake {
     const keep = run !== undefined || this.isTrustImplicit ? "chain" : undefined;
     return {
       ...{ trustAnchors, certificates, key, keep },
-      ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength, groups, psk },
+      ...{ mtu, handshakeTimer, patience, contextPatience, connectionIdLength },
+      ...(groups === undefined ? undefined : { groups }),
+      ...(psk === undefined ? undefined : { psk }),
     };
   }
 
