@@ -121,21 +121,23 @@ await main(async () => {
     );
     const native = await ensureNative();
     const sanitized = await ensureNative({ sanitize: true });
-    await core("C core", native);
-    await core("C core under AddressSanitizer and UndefinedBehaviorSanitizer", sanitized);
     const second = await ensureNative({ engine: "wolfssl" });
     const secondSanitized = await ensureNative({ engine: "wolfssl", sanitize: true });
-    await core("C core over wolfSSL under AddressSanitizer and UndefinedBehaviorSanitizer", secondSanitized);
-    await core(
-      "C core over wolfSSL under valgrind",
-      second,
-      "valgrind",
-      "-q",
-      "--error-exitcode=9",
-      "--leak-check=full",
-    );
-    await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
-    await core("C core under valgrind", native, "valgrind", "-q", "--error-exitcode=9", "--leak-check=full");
+    const valgrind = ["valgrind", "-q", "--error-exitcode=9", "--leak-check=full"];
+    const sanitizers = "under AddressSanitizer and UndefinedBehaviorSanitizer";
+    // Two at a time: they wait for nothing.
+    await Promise.all([
+      (async () => {
+        await core("C core", native);
+        await core("C core under valgrind", native, ...valgrind);
+        await core(`C core ${sanitizers}`, sanitized);
+        await step("a board's storage, losing power at each step", join(sanitized, "device_test"), []);
+      })(),
+      (async () => {
+        await core(`C core over wolfSSL ${sanitizers}`, secondSanitized);
+        await core("C core over wolfSSL under valgrind", second, ...valgrind);
+      })(),
+    ]);
   }
   if (args.length === 0) {
     await step(

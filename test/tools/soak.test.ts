@@ -52,7 +52,7 @@ describe("a soak", () => {
         }
       }
     };
-    const report = await short(120, { meddle, signal: found.signal });
+    const report = await short(120, { meddle, signal: found.signal, loss: 0 });
     assert.match(sentences(report), /association \d+, out: two different records with the nonce 0001[0-9a-f]{12}/);
     assert.ok(report.audit.violations > 0);
     assert.match(reportText(report), /FINDING: association .*\n +device-\d, wake \d+, .*operation/);
