@@ -92,6 +92,8 @@ const PROTOCOL_ERRORS: Readonly<Record<number, string>> = {
   31232: "the server sent certificates that cannot be decoded",
   30464: "the server sent a message out of turn",
   26112: "the server chose what was not offered",
+  19968:
+    "the server's signature does not fit: it began the handshake anew in the midst of it, or does not hold its key",
   // wolfSSL
   326: "the server's version of DTLS is not one that was offered",
   304: "the server does not hold the keys of this handshake",

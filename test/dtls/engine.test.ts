@@ -8,6 +8,7 @@ import { destroyKey, importKey, type KeyId, sha256 } from "../../src/pki/key.js"
 import { parseAddress } from "../../src/session/address.js";
 import { type ServerAssociation, ServerEngine, type ServerEngineOptions } from "../../tools/est-server/engine.js";
 import { TestCA, type TestIdentity } from "../support/certificates.js";
+import { ENGINE } from "../support/engine.js";
 
 const buffer = new Uint8Array(2048);
 const PEER = Uint8Array.of(1, 2, 3, 4);
@@ -451,6 +452,43 @@ describe("the DTLS engine", () => {
   });
 
   // Found by fuzzing the development server: the alert was taken, made anew and taken again, without end.
+  // Found by an hour's soak: a server that was restarted, and a hello that came late, made two handshakes of one.
+  it("says so where the flights of two handshakes of one server come mixed up", () => {
+    const client = newClient();
+    const server = newServer({ protocol: "DTLS 1.2" });
+    const [first, second] = [keep(server.accept(0, now(), PEER)), keep(server.accept(0, now(), PEER))];
+    const SERVER_KEY_EXCHANGE = 12;
+    client.start(0, now());
+    let sequence = 0;
+    const give = (from: typeof first, isWanted: (message: number) => boolean): void => {
+      for (let into = from.take(buffer); into > 0; into = from.take(buffer)) {
+        for (let rest = buffer.slice(0, into); rest.length > 0; ) {
+          const length = 13 + (rest[11]! << 8) + rest[12]!;
+          const record = rest.slice(0, length);
+          rest = rest.slice(length);
+          record[10] = sequence++; // no record is taken for a copy of another one
+          if (isWanted(record[13]!)) {
+            client.receive(1, record);
+          }
+        }
+      }
+    };
+    first.receive(1, buffer.slice(0, client.take(buffer)));
+    give(first, () => true); // HelloVerifyRequest
+    const hello = buffer.slice(0, client.take(buffer));
+    first.receive(1, hello);
+    second.receive(1, hello);
+    give(first, (message) => message < SERVER_KEY_EXCHANGE);
+    give(second, (message) => message >= SERVER_KEY_EXCHANGE);
+    assert.equal(client.state, EngineState.FAILED);
+    assert.match(
+      client.failure.message,
+      ENGINE === "wolfssl"
+        ? /^the DTLS handshake failed: /
+        : /^the DTLS handshake failed: the server's signature does not fit/,
+    );
+  });
+
   it("sends one alert for a ServerKeyExchange that ends after the point, and fails", () => {
     const client = newClient();
     const association = keep(newServer({ protocol: "DTLS 1.2" }).accept(0, now(), PEER));
