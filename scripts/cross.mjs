@@ -171,7 +171,7 @@ async function measure(target, folder, xs, mbedtls, wolfssl) {
   const objects = new Map();
   const engine = {
     name: "DTLS engine",
-    sources: [ENGINES[wolfssl === undefined ? "mbedTLS" : "wolfSSL"]],
+    sources: [ENGINES[wolfssl === undefined ? "mbedTLS" : "wolfSSL"], "src/dtls/association.c"],
     options: wolfssl?.options ?? [],
   };
   const parts = [engine, ...PARTS];

@@ -15,9 +15,6 @@
 #include "server.h"
 #endif
 
-#define MTU_MIN 256
-#define MTU_MAX 2048
-#define TIMER_MAX 3600000u
 #define NAME_MAX_BYTES 255
 /* As dtls.h has it: DTLS 1.2. */
 #define VERSION 12
@@ -190,18 +187,6 @@ void torpor_dtls_free(torpor_dtls *d)
     mbedtls_free(d);
 }
 
-int torpor_dtls_trust(torpor_dtls *d, const uint8_t *der, size_t length)
-{
-    return d->state != TORPOR_DTLS_IDLE ? TORPOR_DTLS_ERR_STATE
-                                        : torpor_dtls_credentials_trust(&d->own, der, length);
-}
-
-int torpor_dtls_identity(torpor_dtls *d, uint32_t key, const uint8_t *der, size_t length)
-{
-    return d->state != TORPOR_DTLS_IDLE ? TORPOR_DTLS_ERR_STATE
-                                        : torpor_dtls_credentials_identity(&d->own, key, der, length);
-}
-
 int torpor_dtls_server_name(torpor_dtls *d, const char *name)
 {
     size_t length = strlen(name);
@@ -230,49 +215,6 @@ int torpor_dtls_server_address(torpor_dtls *d, const uint8_t *address, size_t le
     d->verification.address_length = (uint8_t) length;
     /* Tells the library that doing without a name is meant; torpor_dtls_verify demands the address instead. */
     return mbedtls_ssl_set_hostname(&d->ssl, NULL);
-}
-
-int torpor_dtls_mtu(torpor_dtls *d, unsigned bytes)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (bytes < MTU_MIN || bytes > MTU_MAX) {
-        return TORPOR_DTLS_ERR_FORMAT;
-    }
-    d->mtu = (uint16_t) bytes;
-    return 0;
-}
-
-int torpor_dtls_timers(torpor_dtls *d, uint32_t first, uint32_t patience)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (first == 0 || first > TIMER_MAX || patience == 0 || patience > TIMER_MAX) {
-        return TORPOR_DTLS_ERR_FORMAT;
-    }
-    d->timer_first = first;
-    d->patience = patience;
-    return 0;
-}
-
-void torpor_dtls_offer_tickets(torpor_dtls *d)
-{
-    d->offer_tickets = 1;
-}
-
-int torpor_dtls_offer_connection_id(torpor_dtls *d, unsigned length)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (length > TORPOR_DTLS_CID_MAX) {
-        return TORPOR_DTLS_ERR_FORMAT;
-    }
-    d->offer_cid = 1;
-    d->cid_length = (uint8_t) length;
-    return 0;
 }
 
 int torpor_dtls_versions(torpor_dtls *d, unsigned lowest, unsigned highest)
@@ -724,16 +666,6 @@ int torpor_dtls_close(torpor_dtls *d)
 
 /* ---- look ---- */
 
-int torpor_dtls_state(const torpor_dtls *d)
-{
-    return d->state;
-}
-
-torpor_dtls_failure_info torpor_dtls_failure(const torpor_dtls *d)
-{
-    return d->failure;
-}
-
 unsigned torpor_dtls_version(const torpor_dtls *d)
 {
     return d->state == TORPOR_DTLS_OPEN ? VERSION : 0;
@@ -759,16 +691,6 @@ const char *torpor_dtls_library(void)
 unsigned torpor_dtls_cipher_suite(const torpor_dtls *d)
 {
     return d->state == TORPOR_DTLS_OPEN ? (unsigned) mbedtls_ssl_get_ciphersuite_id_from_ssl(&d->ssl) : 0;
-}
-
-int torpor_dtls_resumed(const torpor_dtls *d)
-{
-    return d->state == TORPOR_DTLS_OPEN && !d->verification.verified;
-}
-
-int torpor_dtls_time_checked(const torpor_dtls *d)
-{
-    return d->verification.verified && d->verification.unix_time != 0;
 }
 
 int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *length, torpor_dtls_session_info *info)
@@ -900,26 +822,6 @@ uint32_t torpor_dtls_build(void)
         hash = (hash ^ (uint8_t) BUILD[i]) * 16777619u;
     }
     return hash;
-}
-
-int torpor_dtls_keep_chain(torpor_dtls *d)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    d->verification.keep_chain = 1;
-    return 0;
-}
-
-int torpor_dtls_chain(const torpor_dtls *d, uint8_t *out, size_t size)
-{
-    if (d->state != TORPOR_DTLS_OPEN) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (d->verification.chain_length > 0 && size >= d->verification.chain_length) {
-        memcpy(out, d->verification.chain, d->verification.chain_length);
-    }
-    return (int) d->verification.chain_length;
 }
 
 int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[TORPOR_DTLS_UNIQUE_MAX])

@@ -1,5 +1,5 @@
 /*
- * What dtls.c and server.c share: an association as both roles have it. Not for users of the engine.
+ * What dtls.c, association.c and server.c share: an association as both roles have it. Not for users of the engine.
  */
 #ifndef TORPOR_DTLS_INTERNAL_H
 #define TORPOR_DTLS_INTERNAL_H

@@ -1,5 +1,6 @@
 /*
- * What dtls.c and server.c of the engine over wolfSSL share: an association as both roles have it. Not for users.
+ * What dtls.c and server.c of the engine over wolfSSL share with association.c: an association as both roles have it. Not
+ * for users.
  */
 #ifndef TORPOR_DTLS_WOLFSSL_CORE_H
 #define TORPOR_DTLS_WOLFSSL_CORE_H

@@ -16,9 +16,6 @@
 #error "Torpor needs wolfSSL 5.7.2 or later"
 #endif
 
-#define MTU_MIN 256
-#define MTU_MAX 2048
-#define TIMER_MAX 3600000u
 #define NAME_MAX_BYTES 255
 /* Datagrams that wait to be taken, bytes in all: several flights. What exceeds it is lost, as datagrams are. */
 #define QUEUE_BYTES_MAX 16384u
@@ -316,18 +313,6 @@ void torpor_dtls_free(torpor_dtls *d)
     wolfSSL_Cleanup();
 }
 
-int torpor_dtls_trust(torpor_dtls *d, const uint8_t *der, size_t length)
-{
-    return d->state != TORPOR_DTLS_IDLE ? TORPOR_DTLS_ERR_STATE
-                                        : torpor_dtls_credentials_trust(&d->own, der, length);
-}
-
-int torpor_dtls_identity(torpor_dtls *d, uint32_t key, const uint8_t *der, size_t length)
-{
-    return d->state != TORPOR_DTLS_IDLE ? TORPOR_DTLS_ERR_STATE
-                                        : torpor_dtls_credentials_identity(&d->own, key, der, length);
-}
-
 int torpor_dtls_server_name(torpor_dtls *d, const char *name)
 {
     size_t length = strlen(name);
@@ -355,49 +340,6 @@ int torpor_dtls_server_address(torpor_dtls *d, const uint8_t *address, size_t le
     memcpy(d->verification.address, address, length);
     d->verification.address_length = (uint8_t) length;
     d->verification.name = NULL;
-    return 0;
-}
-
-int torpor_dtls_mtu(torpor_dtls *d, unsigned bytes)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (bytes < MTU_MIN || bytes > MTU_MAX) {
-        return TORPOR_DTLS_ERR_FORMAT;
-    }
-    d->mtu = (uint16_t) bytes;
-    return 0;
-}
-
-int torpor_dtls_timers(torpor_dtls *d, uint32_t first, uint32_t patience)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (first == 0 || first > TIMER_MAX || patience == 0 || patience > TIMER_MAX) {
-        return TORPOR_DTLS_ERR_FORMAT;
-    }
-    d->timer_first = first;
-    d->patience = patience;
-    return 0;
-}
-
-void torpor_dtls_offer_tickets(torpor_dtls *d)
-{
-    d->offer_tickets = 1;
-}
-
-int torpor_dtls_offer_connection_id(torpor_dtls *d, unsigned length)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (length > TORPOR_DTLS_CID_MAX) {
-        return TORPOR_DTLS_ERR_FORMAT;
-    }
-    d->offer_cid = 1;
-    d->cid_length = (uint8_t) length;
     return 0;
 }
 
@@ -1193,16 +1135,6 @@ int torpor_dtls_close(torpor_dtls *d)
 
 /* ---- look ---- */
 
-int torpor_dtls_state(const torpor_dtls *d)
-{
-    return d->state;
-}
-
-torpor_dtls_failure_info torpor_dtls_failure(const torpor_dtls *d)
-{
-    return d->failure;
-}
-
 unsigned torpor_dtls_version(const torpor_dtls *d)
 {
     return d->state != TORPOR_DTLS_OPEN ? 0 : IsAtLeastTLSv1_3(d->ssl->version) ? TORPOR_DTLS_13 : TORPOR_DTLS_12;
@@ -1223,16 +1155,6 @@ unsigned torpor_dtls_cipher_suite(const torpor_dtls *d)
     return d->state == TORPOR_DTLS_OPEN
                ? (unsigned) d->ssl->options.cipherSuite0 << 8 | d->ssl->options.cipherSuite
                : 0;
-}
-
-int torpor_dtls_resumed(const torpor_dtls *d)
-{
-    return d->state == TORPOR_DTLS_OPEN && !d->verification.verified;
-}
-
-int torpor_dtls_time_checked(const torpor_dtls *d)
-{
-    return d->verification.verified && d->verification.unix_time != 0;
 }
 
 int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *length, torpor_dtls_session_info *info)
@@ -1320,26 +1242,6 @@ uint32_t torpor_dtls_build(void)
         hash = (hash ^ (uint8_t) BUILD[i]) * 16777619u;
     }
     return hash;
-}
-
-int torpor_dtls_keep_chain(torpor_dtls *d)
-{
-    if (d->state != TORPOR_DTLS_IDLE) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    d->verification.keep_chain = 1;
-    return 0;
-}
-
-int torpor_dtls_chain(const torpor_dtls *d, uint8_t *out, size_t size)
-{
-    if (d->state != TORPOR_DTLS_OPEN) {
-        return TORPOR_DTLS_ERR_STATE;
-    }
-    if (d->verification.chain_length > 0 && size >= d->verification.chain_length) {
-        memcpy(out, d->verification.chain, d->verification.chain_length);
-    }
-    return (int) d->verification.chain_length;
 }
 
 int torpor_dtls_unique(const torpor_dtls *d, uint8_t out[TORPOR_DTLS_UNIQUE_MAX])
