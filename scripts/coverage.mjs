@@ -6,10 +6,9 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import ts from "typescript";
 import { unpack } from "./fuzz.mjs";
-import { main, SetupError, say, step } from "./run.mjs";
+import { main, optionsOf, SetupError, say, step } from "./run.mjs";
 import { CORE_FUZZERS, ensureFuzzers, ensureNative, ROOT, setup } from "./setup.mjs";
 
 const HELP = `npm run coverage: the lines of src/ that the tests go through, C and TypeScript
@@ -220,19 +219,8 @@ async function measure({ tests, withLines }) {
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   await main(async () => {
-    const options = {
-      lines: { type: "boolean" },
-      tests: { type: "string", multiple: true },
-      help: { type: "boolean", short: "h" },
-    };
-    let values;
-    try {
-      ({ values } = parseArgs({ options }));
-    } catch (error) {
-      throw new SetupError(`${error.message}; --help shows what there is`);
-    }
-    if (values.help) {
-      process.stdout.write(HELP);
+    const values = optionsOf({ lines: { type: "boolean" }, tests: { type: "string", multiple: true } }, HELP);
+    if (values === undefined) {
       return 0;
     }
     await measure({ tests: values.tests ?? TESTS, withLines: values.lines });

@@ -7,8 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { availableParallelism, tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
-import { main, SetupError, say } from "./run.mjs";
+import { main, optionsOf, SetupError, say } from "./run.mjs";
 import { CACHE, CORE_FUZZERS, ensureFuzzers, ROOT, setup } from "./setup.mjs";
 
 const HELP = `npm run fuzz: hostile input into everything that reads, with AddressSanitizer and UndefinedBehaviorSanitizer in C
@@ -290,16 +289,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
         seed: text,
         input: text,
       },
-      ...{ merge: flag, list: flag, calls: text, valgrind: flag, help: { type: "boolean", short: "h" } },
+      ...{ merge: flag, list: flag, calls: text, valgrind: flag },
     };
-    let values;
-    try {
-      ({ values } = parseArgs({ options }));
-    } catch (error) {
-      throw new SetupError(`${error.message}; --help shows what there is`);
-    }
-    if (values.help) {
-      process.stdout.write(HELP);
+    const values = optionsOf(options, HELP);
+    if (values === undefined) {
       return 0;
     }
     if (values.list) {

@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { createWriteStream, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 
 /** A step that failed in a way that the reader can do something about: the message is all they need to see. */
 export class SetupError extends Error {}
@@ -78,6 +79,21 @@ export async function main(body) {
     say(error instanceof SetupError ? `torpor: ${error.message}` : (error.stack ?? String(error)));
     process.exitCode = 1;
   }
+}
+
+/** The values of a script's options (as parseArgs has them); undefined where --help was asked for, which is printed. */
+export function optionsOf(options, help) {
+  let values;
+  try {
+    ({ values } = parseArgs({ options: { ...options, help: { type: "boolean", short: "h" } } }));
+  } catch (error) {
+    throw new SetupError(`${error.message}; --help shows what there is`);
+  }
+  if (values.help) {
+    process.stdout.write(help);
+    return undefined;
+  }
+  return values;
 }
 
 /** The DTLS engine that a command line asks for, as hosts/node/native.ts reads it: for `setup`. */

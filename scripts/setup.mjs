@@ -467,10 +467,6 @@ async function wolfsslSource(first) {
   return { source, version };
 }
 
-/**
- * wolfSSL as a static library with our configuration: the folder with libwolfssl.a, and the options of CMake for what is
- * linked with it. Under the GPL or a commercial licence: only where it was asked for.
- */
 /** What a device's compiler is to be told: the sources, their version, and options. */
 export async function wolfsslForDevices() {
   const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
@@ -482,6 +478,10 @@ export async function wolfsslForDevices() {
   };
 }
 
+/**
+ * wolfSSL as a static library with our configuration: the folder with libwolfssl.a, and the options of CMake for what is
+ * linked with it. Under the GPL or a commercial licence: only where it was asked for.
+ */
 export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitize = false } = {}) {
   const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
   const here = join(ROOT, "src", "dtls", "wolfssl");

@@ -16,10 +16,10 @@ import { TimeoutError } from "../../src/errors.js";
 import { destroyKey, importKey, type KeyId } from "../../src/pki/key.js";
 import { SessionTable } from "../../src/session/table.js";
 import { CoAPServer } from "../../tools/est-server/coap-server.js";
-import { type ServerAssociation, ServerEngine } from "../../tools/est-server/engine.js";
+import { ServerEngine } from "../../tools/est-server/engine.js";
 import { TestCA, type TestIdentity } from "../support/certificates.js";
 import { ENGINE } from "../support/engine.js";
-import { ContentType, JoinedNetwork, SERVER } from "../support/joined.js";
+import { ContentType, JoinedNetwork, SERVER, serveCoAP } from "../support/joined.js";
 
 const SEEDS = Number(process.env.TORPOR_SEEDS ?? 500);
 /** Wakes of one life: the first has nothing saved, the others what the one before left. */
@@ -150,13 +150,7 @@ describe("a device on a bad network", () => {
       handler: ({ payload }) => ({ code: "2.04", payload, contentFormat: 42 }),
       blockSize: 64,
     });
-    const peers = new Map<ServerAssociation, { send(datagram: Uint8Array): void }>();
-    network.onMessage = (message, engine) => {
-      const peer = peers.get(engine) ?? { send: (datagram: Uint8Array) => network.send(engine, datagram) };
-      peers.set(engine, peer);
-      coap.receive(peer, message);
-      return undefined;
-    };
+    serveCoAP(network, coap, (engine) => ({ send: (datagram) => network.send(engine, datagram) }));
     return coap;
   }
 });

@@ -22,7 +22,7 @@ import { type CoAPPeer, CoAPServer } from "../../tools/est-server/coap-server.js
 import { type ServerAssociation, ServerEngine } from "../../tools/est-server/engine.js";
 import { type ESTPeer, estHandler } from "../../tools/est-server/est.js";
 import { newFolder } from "../support/command.js";
-import { JoinedNetwork, SERVER } from "../support/joined.js";
+import { JoinedNetwork, SERVER, serveCoAP } from "../support/joined.js";
 
 const DAY = 86400_000;
 const DAYS = 3640;
@@ -152,7 +152,6 @@ describe("a device in ten years", () => {
         }
       },
     });
-    const clients = new WeakMap<ServerAssociation, Client>();
     // Before anything is asked: a device may lose its power between the handshake and its request.
     network.onOpen = (association) => {
       const { peerCertificate } = association;
@@ -160,12 +159,7 @@ describe("a device in ten years", () => {
         certificates.set(Buffer.from(association.peerDigest!).toString("hex"), peerCertificate);
       }
     };
-    network.onMessage = (message, association) => {
-      const client = clients.get(association) ?? clientOf(association);
-      clients.set(association, client);
-      coap.receive(client, message);
-      return undefined;
-    };
+    serveCoAP(network, coap, clientOf);
     network.serve(server);
   }
 

@@ -16,7 +16,7 @@ import { type CoAPPeer, CoAPServer } from "../../tools/est-server/coap-server.js
 import { type ServerAssociation, ServerEngine } from "../../tools/est-server/engine.js";
 import { type ESTPeer, estHandler } from "../../tools/est-server/est.js";
 import { Misconduct } from "../../tools/est-server/misbehave.js";
-import { JoinedNetwork, SERVER } from "./joined.js";
+import { JoinedNetwork, SERVER, serveCoAP } from "./joined.js";
 
 type Client = CoAPPeer & ESTPeer;
 
@@ -101,13 +101,7 @@ export class JoinedEST {
       },
       ...(misconduct !== undefined && { tamper: (message, request) => misconduct.tamper(message, request) }),
     });
-    const clients = new WeakMap<ServerAssociation, Client>();
-    this.network.onMessage = (message, association) => {
-      const client = clients.get(association) ?? this.#clientOf(association);
-      clients.set(association, client);
-      coap.receive(client, message);
-      return undefined;
-    };
+    serveCoAP(this.network, coap, (association) => this.#clientOf(association));
     this.network.rewrite = (datagram) => misconduct?.rewrite(datagram) ?? [datagram];
   }
 

@@ -462,3 +462,18 @@ class FakeUDP implements UDP {
     this.#options.onError?.call(this as never, error);
   }
 }
+
+/** Hands what devices send to a CoAP server; `clientOf` makes what it knows of each association. */
+export function serveCoAP<Client extends object>(
+  network: JoinedNetwork,
+  coap: { receive(client: Client, message: Uint8Array): void },
+  clientOf: (association: ServerAssociation) => Client,
+): void {
+  const clients = new WeakMap<ServerAssociation, Client>();
+  network.onMessage = (message, association) => {
+    const client = clients.get(association) ?? clientOf(association);
+    clients.set(association, client);
+    coap.receive(client, message);
+    return undefined;
+  };
+}

@@ -9,9 +9,9 @@ import { AssociationReport, DTLSSocket, type DTLSSocketOptions, type Resume } fr
 import { destroyKey, importKey } from "../../src/pki/key.js";
 import { SessionTable } from "../../src/session/table.js";
 import { TestCA } from "../../test/support/certificates.js";
-import { JoinedNetwork, SERVER } from "../../test/support/joined.js";
+import { JoinedNetwork, SERVER, serveCoAP } from "../../test/support/joined.js";
 import { CoAPServer } from "../est-server/coap-server.js";
-import { type ServerAssociation, ServerEngine } from "../est-server/engine.js";
+import { ServerEngine } from "../est-server/engine.js";
 import { type Benchmark, type Context, median, type Report } from "./bench.js";
 
 const LOSSES = [0, 0.05, 0.1, 0.2, 0.3];
@@ -179,13 +179,7 @@ function answering(network: JoinedNetwork): CoAPServer<{ send(datagram: Uint8Arr
   const coap = new CoAPServer<{ send(datagram: Uint8Array): void }>({
     handler: () => ({ code: "2.05", payload: new Uint8Array(ANSWER_BYTES), contentFormat: 281 }),
   });
-  const peers = new WeakMap<ServerAssociation, { send(datagram: Uint8Array): void }>();
-  network.onMessage = (message, engine) => {
-    const peer = peers.get(engine) ?? { send: (datagram: Uint8Array) => network.send(engine, datagram) };
-    peers.set(engine, peer);
-    coap.receive(peer, message);
-    return undefined;
-  };
+  serveCoAP(network, coap, (engine) => ({ send: (datagram) => network.send(engine, datagram) }));
   return coap;
 }
 

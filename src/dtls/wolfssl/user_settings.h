@@ -1,5 +1,5 @@
 /*
- * The one wolfSSL configuration of the second engine, of its development server, and of the test servers over wolfSSL:
+ * The wolfSSL configuration of the second engine and of its development server (test/peers/wolfssl has one of its own):
  * DTLS 1.3 (RFC 9147) and DTLS 1.2, the suites and curves of RFC 9148, P-384 for issuing CAs, hybrid key exchange by option.
  * wolfSSL reads this file because of WOLFSSL_USER_SETTINGS.
  *
