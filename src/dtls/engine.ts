@@ -180,9 +180,12 @@ export function dtlsLibrary(this: unknown): string {
   return native("xs_torpor_dtls_library").call(this);
 }
 
-/** The versions of DTLS that the library has, for people. */
-export function spokenVersions(): string {
-  return dtlsLibrary().includes("without DTLS 1.3") ? "DTLS 1.2" : "DTLS 1.2 or 1.3";
+/** The error of a handshake that took longer than `patience`, milliseconds. */
+export function unfinished(patience: number): TimeoutError {
+  const spoken = dtlsLibrary().includes("without DTLS 1.3") ? "DTLS 1.2" : "DTLS 1.2 or 1.3";
+  return new TimeoutError(
+    `the server did not finish the DTLS handshake within ${patience / 1000} s: is it there, and does it speak ${spoken}?`,
+  );
 }
 
 /** A number for this build of the library: what it saves loads only where this number is the same. */
@@ -433,9 +436,7 @@ export class Engine extends EngineNatives {
     const detail: number = this.nativeFailureDetail();
     switch (this.nativeFailureKind()) {
       case FAILURE_TIMEOUT:
-        return new TimeoutError(
-          `the server did not finish the DTLS handshake within ${this.#patience / 1000} s: is it there, and does it speak ${spokenVersions()}?`,
-        );
+        return unfinished(this.#patience);
       case FAILURE_ALERT:
         return new AlertError(detail, "association");
       case FAILURE_CERTIFICATE: {

@@ -26,7 +26,7 @@ import {
   type ResumableSession,
   type SavedContext,
   type SessionKind,
-  spokenVersions,
+  unfinished,
 } from "./engine.js";
 import type { ResumptionMemory, ResumptionWay } from "./resumption.js";
 
@@ -903,10 +903,7 @@ export class DTLSSocket implements MessageSocket {
   }
 
   private silence(): TimeoutError {
-    const seconds = (this.#options.secure.patience ?? PATIENCE) / 1000;
-    return new TimeoutError(
-      `the server did not finish the DTLS handshake within ${seconds} s: is it there, and does it speak ${spokenVersions()}?`,
-    );
+    return unfinished(this.#options.secure.patience ?? PATIENCE);
   }
 
   /** @internal For the callback above. */
