@@ -94,6 +94,15 @@ describe("tickets of DTLS 1.3 in a socket", () => {
     assert.notDeepEqual(table().get(SERVER)?.data, before);
   });
 
+  // wolfSSL numbers the tickets of a session, and of all that resume it, by one byte.
+  it("resumes by one ticket after the other, 300 times", async () => {
+    await wake();
+    for (let wakes = 1; wakes <= 300; wakes++) {
+      const { report, error } = await wake();
+      assert.deepEqual([report.way, error], ["ticket", undefined], `wake ${wakes}`);
+    }
+  });
+
   it("does not show a ticket that cannot be removed", async () => {
     await wake();
     const { report, error } = await wake(

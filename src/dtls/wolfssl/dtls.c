@@ -744,6 +744,11 @@ static int work(torpor_dtls *d)
         ret = wolfSSL_negotiate(d->ssl);
         error = ret == WOLFSSL_SUCCESS ? 0 : wolfSSL_get_error(d->ssl, ret);
         if (error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE) {
+#if defined(TORPOR_SERVER)
+            if (d->server != NULL) {
+                torpor_dtls_server_waits(d);
+            }
+#endif
             return 0;
         }
         if (error == 0 && ret == WOLFSSL_SUCCESS) {

@@ -176,6 +176,16 @@ static void settle_session_id(torpor_dtls *d)
     }
 }
 
+/*
+ * The library numbers tickets by one byte, goes on counting from the ticket by which a client resumes, and gives up after 255.
+ * A number need be unique in one association alone (RFC 8446 section 4.6.1), whose secret for resumption is its own; that of the
+ * old ticket has done its work once the server's flight is out.
+ */
+void torpor_dtls_server_waits(torpor_dtls *d)
+{
+    d->ssl->session->ticketNonce.len = 0;
+}
+
 void torpor_dtls_server_opened(torpor_dtls *d)
 {
     if (torpor_dtls_version(d) == TORPOR_DTLS_12) {
