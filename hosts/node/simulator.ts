@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { WakeOptions } from "../../src/enrollment/wake.js";
 import { TorporError } from "../../src/errors.js";
-import { checkout } from "./native.js";
+import { checkout, engineName } from "./native.js";
 import type { WakeResult } from "./result.js";
 
 export interface SimulatedWake {
@@ -30,7 +30,7 @@ export interface SimulatedWake {
   readonly dtlsHeap?: number | undefined;
   /** Prints on standard error what lay in the heap when it was largest. */
   readonly census?: boolean | undefined;
-  /** "debug": 64-bit slots and no limit; what fails shows its stack trace, with file and line, on standard error. */
+  /** The device, over the DTLS engine of this process, unless told. "debug": 64-bit slots and no limit; what fails shows its stack trace, with file and line, on standard error. */
   readonly build?: Build | undefined;
   /** A command before the simulator's, such as that of valgrind. */
   readonly under?: readonly string[] | undefined;
@@ -105,7 +105,7 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
   const folder = mkdtempSync(join(tmpdir(), "torpor-wake-"));
   try {
     writeArguments(folder, wake);
-    const { build = "simulator", under = [] } = wake;
+    const { build = engineName() === "wolfssl" ? "wolfsslSimulator" : "simulator", under = [] } = wake;
     const module = join(checkout(), "build", "hosts", "simulator", "main.js");
     const [command = "", ...args] = [...under, program(build), module, "--arguments", folder];
     for (const [name, value] of [

@@ -262,7 +262,7 @@ int torpor_dtls_context(torpor_dtls *d, uint8_t *out, size_t size, size_t *lengt
 /* Bytes that a record adds to its message: header, connection ID, nonce, type and tag; 0 unless open. */
 size_t torpor_dtls_overhead(const torpor_dtls *d);
 
-/* The highest sequence number of a record of the peer that was authentic, in this epoch; 0 unless open. */
+/* A number that grows with each record of the peer that is authentic and newer than all before; 0 unless open. */
 uint64_t torpor_dtls_highest(const torpor_dtls *d);
 
 /* A number for this build: another library, configuration or format gives another one. Saved bytes are for their own. */

@@ -540,7 +540,7 @@ export class Engine extends EngineNatives {
     return this.nativeOverhead();
   }
 
-  /** The highest sequence number of an authentic record of the peer, in this epoch. 0 unless open. */
+  /** Grows with each record of the peer that is authentic and newer than all before. 0 unless open. */
   get highest(): number {
     return this.nativeHighest();
   }

@@ -130,6 +130,23 @@ describe("the audit of nonces", () => {
     assert.match(audit.violations.join(), /association 1 of one is used with another/);
   });
 
+  it("finds a ticket that two handshakes show, and takes the second hello of one handshake for what it is", () => {
+    const hello = (random: number, ticket: string): Buffer => {
+      const identity = Buffer.concat([Buffer.of(0, ticket.length), Buffer.from(ticket), Buffer.alloc(4)]);
+      const key = Buffer.concat([Buffer.of(0, identity.length), identity, Buffer.of(0, 33, 32), Buffer.alloc(32)]);
+      const extensions = Buffer.concat([Buffer.of(0, 43, 0, 3, 2, 0xfe, 0xfc, 0, 41, 0, key.length), key]);
+      const lists = [Buffer.of(0, 0, 0, 2, 0x13, 0x05, 1, 0, 0, extensions.length), extensions];
+      return record(22, numberOf(0, 0), [], Buffer.of(1), Buffer.alloc(13, 0), Buffer.alloc(32, random), ...lists);
+    };
+    out(1000, hello(1, "one"));
+    out(1000, hello(1, "one"));
+    out(2000, hello(2, "another"));
+    assert.deepEqual(audit.violations, []);
+    assert.equal(audit.tickets, 2);
+    out(3000, hello(3, "one"));
+    assert.match(audit.violations.join(), /two handshakes show one ticket: .*(01){32} and (03){32}$/);
+  });
+
   it("does not let a record pass of which it does not know the key", () => {
     into(1000, answer(1, "a"));
     assert.equal(audit.violations.length, 1);

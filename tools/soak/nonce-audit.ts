@@ -1,5 +1,5 @@
 /**
- * Checks from a capture alone that no nonce is used twice: no two different records under one key with the same one
+ * Checks from a capture alone that nothing is used twice that must be used once. No nonce: no two different records under one key with the same one
  * (RFC 5288 section 3, RFC 6655 section 3: the nonce is a salt that belongs to the key and 8 bytes in the record).
  *
  *     const audit = new NonceAudit();
@@ -10,6 +10,9 @@
  * a key for each direction. A record to the server belongs to the association of its connection ID (RFC 9146), else to
  * that of its flow; a record to the device, which carries no ID, to the association that its flow has spoken for last.
  * On the way it sees whether an association is used with another server than the one that it was made with.
+ *
+ * DTLS 1.3 encrypts the numbers too (RFC 9147 section 4.2.3), and none of its associations outlives a wake. What a device
+ * must use once there is a ticket (RFC 8446 appendix C.4): no two ClientHellos of different handshakes show the same one.
  *
  * It keeps no record, only a digest under its number, and of the associations heard of last alone: what it takes does not
  * grow with time. A record of one that it has forgotten is a finding, for it belongs to none that is known.
@@ -22,7 +25,10 @@ import { type Recorded, recordsOf } from "../relay.js";
 const CHANGE_CIPHER_SPEC = 20;
 const HANDSHAKE = 22;
 const CONNECTION_ID = 25;
+const CLIENT_HELLO = 1;
 const SERVER_HELLO = 2;
+/** RFC 9147 section 4: the first three bits of a record with the unified header, behind which nothing is in the clear. */
+const isUnified = (record: Buffer): boolean => record[0]! >> 5 === 1;
 
 const EPOCH_AT = 3;
 const CONNECTION_ID_AT = 11;
@@ -31,6 +37,9 @@ const NONCE_BYTES = 8;
 /** Of a handshake message, behind its header of 12 bytes and the version. */
 const RANDOM_AT = HEADER_BYTES + 12 + 2;
 const RANDOM_BYTES = 32;
+
+/** RFC 8446 section 4.2 */
+const PRE_SHARED_KEY = 41;
 
 /** More than a server and its devices can still know: the development server keeps 256 at most. */
 const ASSOCIATIONS_MAX = 4096;
@@ -74,12 +83,39 @@ class Numbers {
 /** 30 bits, which a small integer holds: one of 10^9 pairs of records is mistaken for a copy. */
 const digestOf = (record: Buffer): number => createHash("sha256").update(record).digest().readUInt32BE(0) >>> 2;
 
+/*
+ * A ClientHello (RFC 9147 section 5.3), behind version and random:
+ *
+ *     length 1 | session id | length 1 | cookie | length 2 | suites | length 1 | compression | length 2 | extensions
+ *
+ * Its first pre_shared_key: type 2 | length 2 | length of all 2 | length 2 | ticket
+ */
+function ticketOf(hello: Buffer): Buffer | undefined {
+  let at = RANDOM_AT + RANDOM_BYTES;
+  for (const bytes of [1, 1, 2, 1]) {
+    if (at + bytes > hello.length) {
+      return undefined;
+    }
+    at += bytes + hello.readUIntBE(at, bytes);
+  }
+  for (at += 2; at + 4 <= hello.length; at += 4 + hello.readUInt16BE(at + 2)) {
+    if (hello.readUInt16BE(at) === PRE_SHARED_KEY && at + 8 <= hello.length) {
+      return hello.subarray(at + 8, at + 8 + hello.readUInt16BE(at + 6));
+    }
+  }
+  return undefined;
+}
+
 export class NonceAudit {
   /** What was found, in sentences. */
   readonly violations: string[] = [];
   /** Protected records looked at, and associations that they belonged to. */
   records = 0;
   associations = 0;
+  /** Handshakes that showed a ticket of DTLS 1.3. */
+  tickets = 0;
+  /** By digest of a ticket, the random of the client that showed it. */
+  readonly #shown = new Map<string, string>();
   /** Flows of one server are told from those of another by its name. */
   readonly #byFlow = new Map<string, Association>();
   readonly #byConnectionId = new Map<string, Association>();
@@ -93,6 +129,9 @@ export class NonceAudit {
       this.#byFlow.set(`${server} ${flow}`, left); // the device has moved, perhaps in the middle of a handshake
     }
     for (const record of recordsOf(bytes)) {
+      if (isUnified(record)) {
+        return;
+      }
       if (record.readUInt16BE(EPOCH_AT) > 0) {
         this.#protected(direction, record, flow, server);
       } else if (direction === "in" && record[0] === HANDSHAKE && record[HEADER_BYTES] === SERVER_HELLO) {
@@ -105,7 +144,28 @@ export class NonceAudit {
         if (association !== undefined) {
           association.isChanged = true;
         }
+      } else if (direction === "out" && record[0] === HANDSHAKE && record[HEADER_BYTES] === CLIENT_HELLO) {
+        this.#greeted(record);
       }
+    }
+  }
+
+  #greeted(hello: Buffer): void {
+    const ticket = ticketOf(hello);
+    if (ticket === undefined) {
+      return;
+    }
+    const digest = createHash("sha256").update(ticket).digest("base64");
+    const random = hello.toString("hex", RANDOM_AT, RANDOM_AT + RANDOM_BYTES);
+    const before = this.#shown.get(digest);
+    if (before === undefined) {
+      this.tickets++;
+    } else if (before !== random) {
+      this.violations.push(`two handshakes show one ticket: those with the randoms ${before} and ${random}`);
+    }
+    this.#shown.set(digest, random);
+    if (this.#shown.size > ASSOCIATIONS_MAX) {
+      this.#shown.delete(this.#shown.keys().next().value!);
     }
   }
 

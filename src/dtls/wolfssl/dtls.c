@@ -1221,6 +1221,9 @@ size_t torpor_dtls_overhead(const torpor_dtls *d)
     return DTLS_RECORD_HEADER_SZ + (cid > 0 ? cid + 1 : 0) + AESGCM_EXP_IV_SZ + d->ssl->specs.aead_mac_size;
 }
 
+/* What keeps the epoch before the sequence number within the 53 bits that TypeScript can count. */
+#define HIGHEST_EPOCH_SHIFT 36
+
 uint64_t torpor_dtls_highest(const torpor_dtls *d)
 {
     uint64_t next;
@@ -1229,11 +1232,15 @@ uint64_t torpor_dtls_highest(const torpor_dtls *d)
         return 0;
     }
     if (torpor_dtls_version(d) == TORPOR_DTLS_13) {
-        const Dtls13Epoch *epoch = d->ssl->dtls13DecryptEpoch;
-        next = epoch == NULL ? 0 : epoch->nextPeerSeqNumber.n;
-    } else {
-        next = (uint64_t) d->ssl->keys.peerSeq[0].nextSeq_hi << 32 | d->ssl->keys.peerSeq[0].nextSeq_lo;
+        for (size_t i = 0; i < DTLS13_EPOCH_SIZE; i++) {
+            const Dtls13Epoch *epoch = &d->ssl->dtls13Epochs[i];
+            if (epoch->isValid && epoch->epochNumber.n == d->ssl->dtls13PeerEpoch.n) {
+                return epoch->epochNumber.n << HIGHEST_EPOCH_SHIFT | epoch->nextPeerSeqNumber.n;
+            }
+        }
+        return 0;
     }
+    next = (uint64_t) d->ssl->keys.peerSeq[0].nextSeq_hi << 32 | d->ssl->keys.peerSeq[0].nextSeq_lo;
     return next == 0 ? 0 : next - 1;
 }
 
