@@ -51,7 +51,9 @@ function mocha(args, env = {}) {
 /** What runs once more over the second engine: its own tests, and those that both engines must pass from the same files. */
 const SECOND_ENGINE = [
   "test/wolfssl/**/*.test.ts",
-  ...["engine", "hostile", "loss"].map((name) => `test/dtls/${name}.test.ts`),
+  ...["engine", "hostile", "hostile-server", "loss"].map((name) => `test/dtls/${name}.test.ts`),
+  "test/enrollment/hostile-server.test.ts",
+  ...["kill", "loss", "misbehave"].map((name) => `test/command/${name}.test.ts`),
 ];
 
 /** Bytes and slots of stack for a test file in XS: more than a device's, for all tests of a file share one machine. */

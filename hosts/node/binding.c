@@ -844,6 +844,18 @@ FUNCTION(torpor_dtls_server_connection_id)
     return c->failed ? NULL : result(c, torpor_dtls_server_connection_id(d, out));
 }
 
+FUNCTION(torpor_dtls_server_record_keys)
+{
+    size_t size;
+    torpor_dtls *d = engine_of(c);
+    uint32_t epoch = uint32_of(c, 0);
+    uint8_t *out = bytes_of(c, 1, &size);
+    if (size != TORPOR_DTLS_SERVER_RECORD_KEYS_BYTES) {
+        reject(c, "expected room for the keys of an epoch");
+    }
+    return c->failed ? NULL : result(c, torpor_dtls_server_record_keys(d, epoch, out));
+}
+
 /* ---- module ---- */
 
 /* PSA's keys and its storage folder are global to the process: one environment owns them. */
@@ -937,6 +949,7 @@ static const struct {
     EXPORT(torpor_dtls_server_peer_digest),
     EXPORT(torpor_dtls_server_peer_certificate),
     EXPORT(torpor_dtls_server_connection_id),
+    EXPORT(torpor_dtls_server_record_keys),
 };
 
 NAPI_MODULE_INIT()

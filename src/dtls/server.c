@@ -205,4 +205,13 @@ int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size
     return (int) d->verification.peer_length;
 }
 
+int torpor_dtls_server_record_keys(const torpor_dtls *d, unsigned epoch,
+                                   uint8_t keys[TORPOR_DTLS_SERVER_RECORD_KEYS_BYTES])
+{
+    (void) d;
+    (void) epoch;
+    (void) keys;
+    return TORPOR_DTLS_ERR_STATE;
+}
+
 #endif

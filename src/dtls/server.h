@@ -61,6 +61,15 @@ int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size
  */
 int torpor_dtls_server_connection_id(torpor_dtls *d, uint8_t cid[TORPOR_DTLS_SERVER_CID_BYTES]);
 
+/* AES-128 key, IV and AES-128 key for the record numbers (RFC 9147 sections 4 and 4.2.3). */
+#define TORPOR_DTLS_SERVER_RECORD_KEYS_BYTES (16 + 12 + 16)
+/*
+ * What protects the server's own records of an epoch of DTLS 1.3, so that a test can have it say something wrong that is
+ * authentic. TORPOR_DTLS_ERR_STATE where it has no such epoch (now), as in DTLS 1.2.
+ */
+int torpor_dtls_server_record_keys(const torpor_dtls *d, unsigned epoch,
+                                   uint8_t keys[TORPOR_DTLS_SERVER_RECORD_KEYS_BYTES]);
+
 /* For dtls.c over mbedTLS: the library has sent a HelloVerifyRequest and waits for the ClientHello with the cookie. */
 int torpor_dtls_server_again(torpor_dtls *d);
 

@@ -102,7 +102,7 @@ export class JoinedEST {
       ...(misconduct !== undefined && { tamper: (message, request) => misconduct.tamper(message, request) }),
     });
     serveCoAP(this.network, coap, (association) => this.#clientOf(association));
-    this.network.rewrite = (datagram) => misconduct?.rewrite(datagram) ?? [datagram];
+    this.network.rewrite = (datagram, engine) => misconduct?.rewrite(datagram, engine) ?? [datagram];
   }
 
   /** One wake, to its end, with a server that does as `script` says; an honest one without. */

@@ -117,7 +117,7 @@ export class JoinedNetwork {
   /** What the server sends in place of its engine's answer; undefined: what the engine answers. */
   answer: (datagram: Uint8Array) => readonly Uint8Array[] | undefined = () => undefined;
   /** What the server's datagrams become on their way out. */
-  rewrite: (datagram: Uint8Array) => readonly Uint8Array[] = (datagram) => [datagram];
+  rewrite: (datagram: Uint8Array, engine?: ServerAssociation) => readonly Uint8Array[] = (datagram) => [datagram];
   /** What the UDP class throws: at its construction, and at the write with this index. */
   constructionError: Error | undefined;
   writeError: (index: number) => Error | undefined = () => undefined;
@@ -306,7 +306,7 @@ export class JoinedNetwork {
     engine.receive(this.time.now, datagram);
     const first = this.#take(engine);
     if (first !== undefined) {
-      this.#sendTo(client, first);
+      this.#sendTo(client, first, engine);
     }
     if (first === undefined || handshakeType(first) !== SERVER_HELLO) {
       engine.free();
@@ -334,7 +334,7 @@ export class JoinedNetwork {
       }
       if (reply !== undefined) {
         engine.write(reply);
-        this.#sendTo(association.client, this.#take(engine)!);
+        this.#sendTo(association.client, this.#take(engine)!, engine);
       }
     }
     if (engine.state === EngineState.CLOSED || engine.state === EngineState.FAILED) {
@@ -360,7 +360,7 @@ export class JoinedNetwork {
   #flush(association: Association): boolean {
     const { engine, client } = association;
     for (let datagram = this.#take(engine); datagram !== undefined; datagram = this.#take(engine)) {
-      this.#sendTo(client, datagram);
+      this.#sendTo(client, datagram, engine);
       if (datagram[0] === ContentType.ALERT && engine.state === EngineState.HANDSHAKE) {
         this.ended.failed++;
         this.#end(association);
@@ -370,8 +370,8 @@ export class JoinedNetwork {
     return true;
   }
 
-  #sendTo(client: FakeUDP, datagram: Uint8Array): void {
-    for (const rewritten of this.rewrite(datagram)) {
+  #sendTo(client: FakeUDP, datagram: Uint8Array, engine?: ServerAssociation): void {
+    for (const rewritten of this.rewrite(datagram, engine)) {
       const sent = Uint8Array.from(rewritten); // a Buffer's `slice` would be no copy
       this.#carry("in", sent, () => client.receive([sent], this));
     }

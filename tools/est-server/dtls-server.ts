@@ -165,8 +165,8 @@ export interface DTLSServerOptions {
   associations?: number;
   /** An association that was silent for so many milliseconds ends; default 15 minutes, 24 hours with a connection ID. */
   idle?: number;
-  /** What goes out in place of a datagram, for a server that does wrong. */
-  rewrite?: (datagram: Uint8Array) => readonly Uint8Array[];
+  /** What goes out in place of a datagram of an association, for a server that does wrong. */
+  rewrite?: (datagram: Uint8Array, engine: ServerAssociation) => readonly Uint8Array[];
   /** One that was silent for so many milliseconds is dropped without a word, as if the server had lost its memory. */
   forget?: number;
 }
@@ -303,7 +303,7 @@ export class DTLSServer {
     engine.receive(time, datagram);
     const first = this.#take(engine);
     if (first !== undefined) {
-      this.#send(first, endpoint);
+      this.#send(first, endpoint, engine);
     }
     // The rest of a hello in parts is still on its way (hybrid key exchange); the first one has the cookie.
     const isPart = first === undefined && fragmentOf(datagram) === "first" && engine.state === EngineState.HANDSHAKE;
@@ -381,12 +381,12 @@ export class DTLSServer {
   /** All datagrams that wait: the engine demands that before it is given anything else. */
   #flush({ engine, endpoint }: Association): void {
     for (let datagram = this.#take(engine); datagram !== undefined; datagram = this.#take(engine)) {
-      this.#send(datagram, endpoint);
+      this.#send(datagram, endpoint, engine);
     }
   }
 
-  #send(datagram: Uint8Array, endpoint: Endpoint): void {
-    for (const sent of this.#options.rewrite?.(datagram) ?? [datagram]) {
+  #send(datagram: Uint8Array, endpoint: Endpoint, engine: ServerAssociation): void {
+    for (const sent of this.#options.rewrite?.(datagram, engine) ?? [datagram]) {
       this.#socket.send(sent, endpoint);
     }
   }

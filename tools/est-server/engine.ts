@@ -30,6 +30,9 @@ const ERROR_SUPPORT = -0x10006;
 /** Bytes of the connection IDs that the server gives. */
 export const CONNECTION_ID_BYTES = 4;
 
+/** TORPOR_DTLS_SERVER_RECORD_KEYS_BYTES */
+const RECORD_KEYS_BYTES = 44;
+
 /** Keys, cookies, session cache and ticket keys of one server. */
 export class ServerEngine extends Native("xs_torpor_dtls_server_destructor") {
   constructor(options: ServerEngineOptions) {
@@ -89,6 +92,12 @@ export class ServerAssociation extends Engine {
   get connectionId(): Uint8Array | undefined {
     const id = new Uint8Array(CONNECTION_ID_BYTES);
     return native("xs_torpor_dtls_server_connection_id").call(this, id) < 0 ? undefined : id;
+  }
+
+  /** What protects its records of an epoch of DTLS 1.3: key, IV, key for the record numbers; undefined where there is none. */
+  recordKeys(epoch: number): Uint8Array | undefined {
+    const keys = new Uint8Array(RECORD_KEYS_BYTES);
+    return native("xs_torpor_dtls_server_record_keys").call(this, epoch, keys) < 0 ? undefined : keys;
   }
 
   /** The client's certificate in DER, where this association saw it: after a full handshake. */

@@ -1,9 +1,10 @@
 /**
- * A server that spoils its own handshake (RFC 5246 section 7.4, RFC 6347 section 4.2): one message of its flights, in
- * one way, each time or once. It changes datagrams on their way out, so the engine below does not know.
+ * A server that spoils its own handshake (RFC 5246 section 7.4, RFC 6347 section 4.2; RFC 8446 section 4, RFC 9147 section 5):
+ * one message of its flights, in one way, each time or once. It changes datagrams on their way out, so the engine below does
+ * not know. What DTLS 1.3 protects is opened, changed and sealed again with the server's keys.
  *
- *     const deviation = new HandshakeDeviation("ServerHello", "cut", "always");
- *     for (const changed of deviation.apply(datagram)) send(changed);
+ *     const deviation = HandshakeDeviation.of("ServerHello", "cut", "always")!;
+ *     for (const changed of deviation.apply(datagram, association)) send(changed);
  */
 
 import {
@@ -14,20 +15,27 @@ import {
   RECORD_BYTES,
   recordsOf,
 } from "./handshake-records.js";
+import { isProtected, type Opened, ProtectedRecords, protectedRecordsOf, UNIFIED_BYTES } from "./protected-records.js";
 
-/** Types of handshake messages (RFC 5246 section 7.4, RFC 6347 section 4.3.2, RFC 5077 section 3.3). */
+/** Types of handshake messages (RFC 5246 section 7.4, RFC 6347 section 4.3.2, RFC 5077 section 3.3; RFC 8446 section 4). */
 const TYPES = {
   HelloVerifyRequest: 3,
   ServerHello: 2,
+  EncryptedExtensions: 8,
   Certificate: 11,
   ServerKeyExchange: 12,
   CertificateRequest: 13,
+  CertificateVerify: 15,
   ServerHelloDone: 14,
   NewSessionTicket: 4,
+  Finished: 20,
 } as const;
 
-/** What a server sends in its handshakes; the last two are no handshake messages in the clear. */
-export const HANDSHAKE_MESSAGES = [...(Object.keys(TYPES) as (keyof typeof TYPES)[]), "ChangeCipherSpec", "Finished"];
+/** RFC 8446 section 4.1.3: a ServerHello with this random asks for another ClientHello. */
+const RETRY_RANDOM = Buffer.from("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c", "hex");
+
+/** What a server sends in its handshakes; some of it in one version alone. */
+export const HANDSHAKE_MESSAGES = [...Object.keys(TYPES), "HelloRetryRequest", "ChangeCipherSpec"];
 
 const CHANGE_CIPHER_SPEC = 20;
 const ALERT = 21;
@@ -110,6 +118,14 @@ function fragments(message: Fragment, bytes = FRAGMENT_BYTES): Fragment[] {
 interface Kind {
   readonly says: string;
   readonly change: Change;
+  /** Where the message of DTLS 1.3, which is protected there, has another form. */
+  readonly change13?: Change;
+  /** In place of a change of the record in the clear, what becomes of the one that is protected. */
+  readonly sealed?: (record: Buffer, argument: number) => Buffer;
+  /** The one version of DTLS that has what it changes. */
+  readonly only?: "1.2" | "1.3";
+  /** What it adds stays in the clear, where the message itself is protected. */
+  readonly isClear?: true;
 }
 
 /** What can be done to any message. Names that end with "-N" take a number. */
@@ -131,6 +147,8 @@ const ANY: Readonly<Record<string, Kind>> = {
     change: (record, n) => [
       Buffer.concat([flipped(record.subarray(0, RECORD_BYTES), n), record.subarray(RECORD_BYTES)]),
     ],
+    sealed: (record, n) =>
+      Buffer.concat([flipped(record.subarray(0, UNIFIED_BYTES), n), record.subarray(UNIFIED_BYTES)]),
   },
   "as-N": {
     says: "says that it is of handshake type N",
@@ -145,6 +163,7 @@ const ANY: Readonly<Record<string, Kind>> = {
     change: (record) => [
       Buffer.concat([record.subarray(0, 11), uint(2, record.length), record.subarray(RECORD_BYTES)]),
     ],
+    sealed: (record) => Buffer.concat([record.subarray(0, 3), uint(2, record.length), record.subarray(UNIFIED_BYTES)]),
   },
   "record-empty": {
     says: "is a record without content",
@@ -239,24 +258,38 @@ const ANY: Readonly<Record<string, Kind>> = {
   "warning-N": {
     says: "comes after a plaintext warning alert N",
     change: (record, n) => [plain(ALERT, Uint8Array.of(1, n)), record],
+    isClear: true,
   },
-  "fatal-N": { says: "is a plaintext fatal alert N instead", change: (_, n) => [plain(ALERT, Uint8Array.of(2, n))] },
-  "alert-short": { says: "is an alert of one byte instead", change: () => [plain(ALERT, Uint8Array.of(2))] },
+  "fatal-N": {
+    says: "is a plaintext fatal alert N instead",
+    change: (_, n) => [plain(ALERT, Uint8Array.of(2, n))],
+    isClear: true,
+  },
+  "fatal-sealed-N": { says: "is a fatal alert N instead", change: (_, n) => [plain(ALERT, Uint8Array.of(2, n))] },
+  "alert-short": {
+    says: "is an alert of one byte instead",
+    change: () => [plain(ALERT, Uint8Array.of(2))],
+    isClear: true,
+  },
   "alert-level": {
     says: "comes after an alert of level 9",
     change: (record) => [plain(ALERT, Uint8Array.of(9, 40)), record],
+    isClear: true,
   },
   warnings: {
     says: "comes after 300 plaintext warning alerts",
     change: (record) => [...Array<Buffer>(FLOOD).fill(plain(ALERT, Uint8Array.of(1, 90))), record],
+    isClear: true,
   },
   "application-data": {
     says: "comes after application data in the clear",
     change: (record) => [plain(APPLICATION_DATA, Buffer.from("plain")), record],
+    isClear: true,
   },
   "early-change": {
     says: "comes after a ChangeCipherSpec",
     change: (record) => [plain(CHANGE_CIPHER_SPEC, Uint8Array.of(1)), record],
+    isClear: true,
   },
   "hello-request": {
     says: "comes after a HelloRequest",
@@ -274,8 +307,12 @@ const ANY: Readonly<Record<string, Kind>> = {
       handshake(message),
     ]),
   },
-  garbage: { says: "comes after a datagram that is no record", change: (record) => [Buffer.alloc(40, 0xa5), record] },
-  nothing: { says: "comes after an empty datagram", change: (record) => [Buffer.alloc(0), record] },
+  garbage: {
+    says: "comes after a datagram that is no record",
+    change: (record) => [Buffer.alloc(40, 0xa5), record],
+    isClear: true,
+  },
+  nothing: { says: "comes after an empty datagram", change: (record) => [Buffer.alloc(0), record], isClear: true },
 };
 
 /*
@@ -294,10 +331,16 @@ const replaced = (body: Buffer, at: number, ...bytes: number[]): Buffer => {
   return copy;
 };
 
-/** A ServerHello with more extensions. */
-const extended = (...bytes: number[]): Change =>
+type Place = (body: Buffer) => number;
+const inServerHello: Place = (body) => serverHello(body).extensions;
+/** EncryptedExtensions and CertificateRequest of DTLS 1.3 (RFC 8446 sections 4.3.1 and 4.3.2): extensions at once, or behind a context. */
+const atStart: Place = () => 0;
+const behindContext: Place = (body) => 1 + body[0]!;
+
+/** A message with more extensions. */
+const extended = (place: Place, ...bytes: number[]): Change =>
   ofBody((body) => {
-    const { extensions } = serverHello(body);
+    const extensions = place(body);
     const before = body.length > extensions ? body.subarray(extensions + 2) : Buffer.alloc(0);
     return Buffer.concat([
       body.subarray(0, extensions),
@@ -307,8 +350,8 @@ const extended = (...bytes: number[]): Change =>
     ]);
   });
 
-/** A ServerHello with one of its extensions changed, where it has it. */
-const extensionChanged = (number: number, change: (value: Buffer) => Uint8Array): Change =>
+/** A ServerHello with one of its extensions changed, where it has it, or without it. */
+const extensionChanged = (number: number, change: (value: Buffer) => Uint8Array | undefined): Change =>
   ofBody((body) => {
     const start = serverHello(body).extensions + 2;
     const parts: Buffer[] = [];
@@ -316,7 +359,9 @@ const extensionChanged = (number: number, change: (value: Buffer) => Uint8Array)
       const end = at + 4 + body.readUInt16BE(at + 2);
       const type = body.readUInt16BE(at);
       const value = type === number ? change(body.subarray(at + 4, end)) : body.subarray(at + 4, end);
-      parts.push(Buffer.concat([uint(2, type), uint(2, value.length), value]));
+      if (value !== undefined) {
+        parts.push(Buffer.concat([uint(2, type), uint(2, value.length), value]));
+      }
       at = end;
     }
     const all = Buffer.concat(parts);
@@ -329,6 +374,13 @@ const signatureAt = (body: Buffer): number => 4 + body[3]!;
 const at = (offset: number | ((body: Buffer) => number), ...bytes: number[]): Change =>
   ofBody((body) => replaced(body, typeof offset === "number" ? offset : offset(body), ...bytes));
 
+/** A message whose 16-bit length at a place is as large as can be. */
+const beyond = (place: Place): Change => ofBody((body) => replaced(body, place(body), 0xff, 0xff));
+
+const PRE_SHARED_KEY = 41;
+const SUPPORTED_VERSIONS = 43;
+const COOKIE = 44;
+const KEY_SHARE = 51;
 const CONNECTION_ID = 54;
 const EXTENDED_MASTER_SECRET = 23;
 const POINT_FORMATS = 11;
@@ -379,46 +431,191 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
       says: "has extensions that end beyond the message",
       change: at((body) => serverHello(body).extensions, 0xff, 0xff),
     },
-    "extension-beyond": { says: "has an extension that ends beyond the others", change: extended(0xff, 0x77, 0, 200) },
-    "extension-cut": { says: "has half of an extension's header", change: extended(0xff, 0x77) },
-    "extension-other": { says: "has an extension that was not offered", change: extended(0, 15, 0, 1, 1) },
-    "extension-alpn": { says: "has ALPN, which was not offered", change: extended(0, 16, 0, 5, 0, 3, 2, 0x68, 0x32) },
+    "extension-beyond": {
+      says: "has an extension that ends beyond the others",
+      change: extended(inServerHello, 0xff, 0x77, 0, 200),
+    },
+    "extension-cut": { says: "has half of an extension's header", change: extended(inServerHello, 0xff, 0x77) },
+    "extension-other": {
+      says: "has an extension that was not offered",
+      change: extended(inServerHello, 0, 15, 0, 1, 1),
+    },
+    "extension-alpn": {
+      says: "has ALPN, which was not offered",
+      change: extended(inServerHello, 0, 16, 0, 5, 0, 3, 2, 0x68, 0x32),
+    },
     "extension-secret": {
       says: "has an extended_master_secret with content",
+      only: "1.2",
       change: extensionChanged(EXTENDED_MASTER_SECRET, () => Uint8Array.of(1)),
     },
     "extension-renegotiation": {
       says: "has a renegotiation_info of another handshake",
+      only: "1.2",
       change: extensionChanged(RENEGOTIATION_INFO, () => Uint8Array.of(4, 1, 2, 3, 4)),
     },
     "extension-points": {
       says: "wishes compressed points alone",
+      only: "1.2",
       change: extensionChanged(POINT_FORMATS, () => Uint8Array.of(1, 1)),
+    },
+    "versions-none": {
+      says: "does not say that it chooses DTLS 1.3",
+      only: "1.3",
+      change: extensionChanged(SUPPORTED_VERSIONS, () => undefined),
+    },
+    "versions-1.2": {
+      says: "chooses DTLS 1.2 where DTLS 1.3 is chosen",
+      only: "1.3",
+      change: extensionChanged(SUPPORTED_VERSIONS, () => Uint8Array.of(0xfe, 0xfd)),
+    },
+    "versions-other": {
+      says: "chooses a version that nobody knows",
+      only: "1.3",
+      change: extensionChanged(SUPPORTED_VERSIONS, () => Uint8Array.of(0xfe, 0xf0)),
+    },
+    "suite-changed": {
+      says: "chooses another cipher suite than before, one that was offered",
+      only: "1.3",
+      change: at((body) => serverHello(body).suite, 0x13, 0x01),
+    },
+    "share-none": { says: "has no key share", only: "1.3", change: extensionChanged(KEY_SHARE, () => undefined) },
+    "share-short": {
+      says: "has a key share that lacks its last byte",
+      only: "1.3",
+      change: extensionChanged(KEY_SHARE, (value) =>
+        Buffer.concat([value.subarray(0, 2), uint(2, value.length - 5), value.subarray(4, -1)]),
+      ),
+    },
+    "share-long": {
+      says: "has a key share with one byte more",
+      only: "1.3",
+      change: extensionChanged(KEY_SHARE, (value) =>
+        Buffer.concat([value.subarray(0, 2), uint(2, value.length - 3), value.subarray(4), Buffer.alloc(1)]),
+      ),
+    },
+    "share-beyond": {
+      says: "has a key share that ends beyond its extension",
+      only: "1.3",
+      change: extensionChanged(KEY_SHARE, (value) => replaced(value, 2, 0xff, 0xff)),
+    },
+    "share-group": {
+      says: "has a key share of a group that was not offered",
+      only: "1.3",
+      change: extensionChanged(KEY_SHARE, (value) => replaced(value, 0, 0, 25)),
+    },
+    "share-off-curve": {
+      says: "has a point off the curve for its key share",
+      only: "1.3",
+      change: extensionChanged(KEY_SHARE, (value) => flipped(value, value.length - 1)),
+    },
+    "key-other": {
+      says: "resumes by a ticket that was not shown",
+      only: "1.3",
+      change: extensionChanged(PRE_SHARED_KEY, () => Uint8Array.of(0, 7)),
+    },
+    "key-long": {
+      says: "says with too many bytes which ticket it resumes by",
+      only: "1.3",
+      change: extensionChanged(PRE_SHARED_KEY, () => Uint8Array.of(0, 0, 0)),
+    },
+    retry: {
+      says: "asks for another ClientHello, again and again",
+      only: "1.3",
+      change: ofBody((body) => Buffer.concat([body.subarray(0, 2), RETRY_RANDOM, body.subarray(34)])),
     },
     "connection-id-long": {
       says: "gives a connection ID of 255 bytes",
+      only: "1.2",
       change: extensionChanged(CONNECTION_ID, () => Buffer.alloc(256, 255)),
     },
     "connection-id-beyond": {
       says: "gives a connection ID that ends beyond its extension",
+      only: "1.2",
       change: extensionChanged(CONNECTION_ID, (value) => flipped(value, 0)),
     },
     "connection-id-empty": {
       says: "has a connection_id extension without content",
+      only: "1.2",
       change: extensionChanged(CONNECTION_ID, () => new Uint8Array()),
     },
   },
+  HelloRetryRequest: {
+    "cookie-empty": {
+      says: "has a cookie of no bytes",
+      change: extensionChanged(COOKIE, () => Uint8Array.of(0, 0)),
+    },
+    "cookie-beyond": {
+      says: "has a cookie that ends beyond its extension",
+      change: extensionChanged(COOKIE, (value) => replaced(value, 0, 0xff, 0xff)),
+    },
+    "cookie-wrong": {
+      says: "has a cookie that the server will not take",
+      change: extensionChanged(COOKIE, (value) => flipped(value, value.length - 1)),
+    },
+    "cookie-none": { says: "asks for nothing else", change: extensionChanged(COOKIE, () => undefined) },
+    "group-same": {
+      says: "asks for the group whose share was there",
+      change: extended(inServerHello, 0, KEY_SHARE, 0, 2, 0, 23),
+    },
+    "group-other": {
+      says: "asks for a group that was not offered",
+      change: extended(inServerHello, 0, KEY_SHARE, 0, 2, 0, 25),
+    },
+    "suite-other": {
+      says: "chooses a cipher suite that was not offered",
+      change: at((body) => serverHello(body).suite, 0x13, 0x02),
+    },
+    "suite-changed": {
+      says: "chooses another cipher suite than the ServerHello, one that was offered",
+      change: at((body) => serverHello(body).suite, 0x13, 0x01),
+    },
+    "versions-1.2": {
+      says: "chooses DTLS 1.2",
+      change: extensionChanged(SUPPORTED_VERSIONS, () => Uint8Array.of(0xfe, 0xfd)),
+    },
+    "extension-other": {
+      says: "has an extension that was not offered",
+      change: extended(inServerHello, 0, 15, 0, 1, 1),
+    },
+    "extensions-beyond": { says: "has extensions that end beyond the message", change: beyond(inServerHello) },
+  },
+  EncryptedExtensions: {
+    "extensions-beyond": { says: "has extensions that end beyond the message", change: beyond(atStart) },
+    "extension-beyond": {
+      says: "has an extension that ends beyond the others",
+      change: extended(atStart, 0xff, 0x77, 0, 200),
+    },
+    "extension-other": { says: "has an extension that was not offered", change: extended(atStart, 0, 15, 0, 1, 1) },
+    "extension-early": { says: "takes early data, which was not offered", change: extended(atStart, 0, 42, 0, 0) },
+  },
   Certificate: {
-    none: { says: "has no certificates", change: ofBody(() => Buffer.alloc(3)) },
+    none: {
+      says: "has no certificates",
+      change: ofBody(() => Buffer.alloc(3)),
+      change13: ofBody(() => Buffer.alloc(4)),
+    },
     "certificate-empty": {
       says: "has one certificate of no bytes",
       change: ofBody(() => Buffer.from([0, 0, 3, 0, 0, 0])),
+      change13: ofBody(() => Buffer.from([0, 0, 0, 5, 0, 0, 0, 0, 0])),
     },
-    "list-beyond": { says: "has a list that ends beyond the message", change: at(0, 0xff, 0xff, 0xff) },
-    "certificate-beyond": { says: "has a certificate that ends beyond the list", change: at(3, 0xff, 0xff, 0xff) },
+    "list-beyond": {
+      says: "has a list that ends beyond the message",
+      change: at(0, 0xff, 0xff, 0xff),
+      change13: at(1, 0xff, 0xff, 0xff),
+    },
+    "certificate-beyond": {
+      says: "has a certificate that ends beyond the list",
+      change: at(3, 0xff, 0xff, 0xff),
+      change13: at(4, 0xff, 0xff, 0xff),
+    },
     "not-der": {
       says: "has a certificate that is not in DER",
       change: ofBody(() => Buffer.concat([Buffer.from([0, 0, 67, 0, 0, 64]), Buffer.alloc(64, 0x41)])),
+      change13: ofBody(() =>
+        Buffer.concat([Buffer.from([0, 0, 0, 69, 0, 0, 64]), Buffer.alloc(64, 0x41), Buffer.alloc(2)]),
+      ),
     },
     reversed: {
       says: "has its certificates in the wrong order",
@@ -430,6 +627,16 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
           start = end;
         }
         return Buffer.concat([body.subarray(0, 3), ...certificates]);
+      }),
+      change13: ofBody((body) => {
+        const certificates: Buffer[] = [];
+        for (let start = 4; start + 3 <= body.length; ) {
+          const extensions = start + 3 + body.readUIntBE(start, 3);
+          const end = extensions + 2 + body.readUInt16BE(extensions);
+          certificates.unshift(body.subarray(start, end));
+          start = end;
+        }
+        return Buffer.concat([body.subarray(0, 4), ...certificates]);
       }),
     },
   },
@@ -475,18 +682,50 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
       ),
     },
   },
+  CertificateVerify: {
+    "algorithm-rsa": { says: "is signed with RSA", change: at(0, 8, 4) },
+    "algorithm-sha1": { says: "is signed with SHA-1", change: at(0, 2, 3) },
+    "algorithm-other": { says: "is signed in a way that nobody knows", change: at(0, 0xfe, 0xed) },
+    "signature-none": {
+      says: "has a signature of no bytes",
+      change: ofBody((body) => Buffer.concat([body.subarray(0, 2), Buffer.alloc(2)])),
+    },
+    "signature-beyond": { says: "has a signature that ends beyond the message", change: at(2, 0xff, 0xff) },
+    "signature-zero": {
+      says: "has a signature of zeros",
+      change: ofBody((body) => Buffer.concat([body.subarray(0, 2), Buffer.from([0, 8, 0x30, 6, 2, 1, 0, 2, 1, 0])])),
+    },
+  },
   CertificateRequest: {
+    context: {
+      says: "has a context, which only a later one has",
+      only: "1.3",
+      change: ofBody((body) => Buffer.concat([Buffer.from([1, 7]), body.subarray(1 + body[0]!)])),
+    },
+    "extensions-none": {
+      says: "does not say which signatures it takes",
+      only: "1.3",
+      change: ofBody((body) => Buffer.concat([body.subarray(0, 1 + body[0]!), Buffer.alloc(2)])),
+    },
+    "extensions-beyond": {
+      says: "has extensions that end beyond the message",
+      only: "1.3",
+      change: beyond(behindContext),
+    },
     "types-none": {
       says: "wishes no type of certificate",
+      only: "1.2",
       change: ofBody((body) => Buffer.concat([uint(1, 0), body.subarray(1 + body[0]!)])),
     },
-    "types-beyond": { says: "has types that end beyond the message", change: at(0, 255) },
+    "types-beyond": { says: "has types that end beyond the message", only: "1.2", change: at(0, 255) },
     "algorithms-beyond": {
       says: "has algorithms that end beyond the message",
+      only: "1.2",
       change: at((body) => 1 + body[0]!, 0xff, 0xff),
     },
     "authorities-beyond": {
       says: "has authorities that end beyond the message",
+      only: "1.2",
       change: ofBody((body) => {
         const start = 1 + body[0]!;
         return replaced(body, start + 2 + body.readUInt16BE(start), 0xff, 0xff);
@@ -497,8 +736,22 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
     "ticket-none": {
       says: "has a ticket of no bytes",
       change: ofBody((body) => Buffer.concat([body.subarray(0, 4), uint(2, 0)])),
+      change13: ofBody((body) => Buffer.concat([body.subarray(0, 9 + body[8]!), Buffer.alloc(4)])),
     },
-    "ticket-beyond": { says: "has a ticket that ends beyond the message", change: at(4, 0xff, 0xff) },
+    "ticket-beyond": {
+      says: "has a ticket that ends beyond the message",
+      change: at(4, 0xff, 0xff),
+      change13: beyond((body) => 9 + body[8]!),
+    },
+    "nonce-beyond": { says: "has a nonce that ends beyond the message", only: "1.3", change: at(8, 0xff) },
+    "nonce-long": {
+      says: "has a nonce of 255 bytes",
+      only: "1.3",
+      change: ofBody((body) =>
+        Buffer.concat([body.subarray(0, 8), Buffer.alloc(256, 255), body.subarray(9 + body[8]!)]),
+      ),
+    },
+    "lifetime-none": { says: "has a ticket of no use any more", only: "1.3", change: at(0, 0, 0, 0, 0) },
     "lifetime-long": { says: "lives for 136 years", change: at(0, 0xff, 0xff, 0xff, 0xff) },
   },
   ChangeCipherSpec: {
@@ -508,47 +761,84 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
     plain: {
       says: "comes in the clear",
       change: () => [handshake({ type: 20, length: 12, messageSequence: 7, offset: 0, body: Buffer.alloc(12, 7) })],
+      isClear: true,
     },
-    "epoch-far": { says: "comes in epoch 9", change: (record) => [replaced(record, 3, 0, 9)] },
+    "epoch-far": { says: "comes in epoch 9", only: "1.2", change: (record) => [replaced(record, 3, 0, 9)] },
   },
 };
 
 /** Every way, for people: to any message, then to each one. */
-export const HANDSHAKE_WAYS: readonly (readonly [message: string, name: string, says: string])[] = [
-  ...Object.entries(ANY).map(([name, { says }]) => ["MESSAGE", name, says] as const),
-  ...Object.entries(ONE).flatMap(([message, kinds]) =>
-    Object.entries(kinds).map(([name, { says }]) => [message, name, says] as const),
-  ),
-];
+export const HANDSHAKE_WAYS: readonly (readonly [message: string, name: string, says: string, only?: "1.2" | "1.3"])[] =
+  [
+    ...Object.entries(ANY).map(([name, { says, only }]) => ["MESSAGE", name, says, only] as const),
+    ...Object.entries(ONE).flatMap(([message, kinds]) =>
+      Object.entries(kinds).map(([name, { says, only }]) => [message, name, says, only] as const),
+    ),
+  ];
 
-/** How a message is named in the first record of a datagram, or in any. */
-function nameOf(record: Buffer): string | undefined {
+/** The name of a record's message. */
+function nameOf(record: Buffer, isSealed: boolean): string | undefined {
   if (record[0] === CHANGE_CIPHER_SPEC) {
     return "ChangeCipherSpec";
   }
   const message = fragmentOf(record);
   if (message === undefined) {
-    return record[0] === HANDSHAKE ? "Finished" : undefined;
+    return record[0] === HANDSHAKE && !isSealed ? "Finished" : undefined;
+  }
+  if (message.type === TYPES.ServerHello && RETRY_RANDOM.equals(message.body.subarray(2, 34))) {
+    return "HelloRetryRequest";
   }
   return Object.entries(TYPES).find(([, type]) => type === message.type)?.[0];
+}
+
+/** What the deviation asks of the server's end of an association: its keys. */
+export interface RecordKeys {
+  recordKeys(epoch: number): Uint8Array | undefined;
+}
+
+/**
+ * The server's numbers are spread so far that what is put between its records has some too: those that the server knows by
+ * an ACK stay apart from those that it never gave.
+ */
+const SPREAD = 512;
+
+/** One association's protected records as they go out. */
+class Sealing {
+  readonly #records: ProtectedRecords;
+  readonly #last = new Map<number, number>();
+
+  constructor(keys: RecordKeys) {
+    this.#records = new ProtectedRecords((epoch) => keys.recordKeys(epoch));
+  }
+
+  open(record: Buffer): Opened | undefined {
+    return this.#records.open(record);
+  }
+
+  seal({ epoch, number }: Opened, type: number, content: Uint8Array): Buffer {
+    const next = Math.max(number * SPREAD, (this.#last.get(epoch) ?? -1) + 1);
+    this.#last.set(epoch, next);
+    return this.#records.seal(epoch, next, type, content);
+  }
 }
 
 export class HandshakeDeviation {
   readonly #message: string;
   readonly #how: string;
-  readonly #change: Change;
+  readonly #kind: Kind;
   readonly #argument: number;
   readonly #times: "always" | "once";
   /** One count for all clients: to each of them numbers only grow, which is all that they demand. */
   readonly #records = new HandshakeRecords(Number.MAX_SAFE_INTEGER);
-  #held: Buffer[] = [];
+  readonly #sealings = new WeakMap<RecordKeys, Sealing>();
+  #held: (() => Buffer)[] = [];
   /** How often it was done. */
   count = 0;
 
   private constructor(message: string, how: string, kind: Kind, argument: number, times: "always" | "once") {
     this.#message = message;
     this.#how = how;
-    this.#change = kind.change;
+    this.#kind = kind;
     this.#argument = argument;
     this.#times = times;
   }
@@ -564,32 +854,85 @@ export class HandshakeDeviation {
     return new HandshakeDeviation(message, wanted, kinds[wanted]!, Number(digits ?? 0), times);
   }
 
-  /** The datagrams that go out in place of one. */
-  apply(datagram: Uint8Array): Buffer[] {
+  /** The datagrams that go out in place of one; `keys` are of the association that it belongs to. */
+  apply(datagram: Uint8Array, keys?: RecordKeys): Buffer[] {
     const [first = 0] = datagram;
-    if (first !== HANDSHAKE && first !== CHANGE_CIPHER_SPEC && first !== ALERT) {
+    if (first !== HANDSHAKE && first !== CHANGE_CIPHER_SPEC && first !== ALERT && !isProtected(datagram)) {
       return [Buffer.from(datagram)];
     }
     const held = this.#held.splice(0);
-    const whole = [...recordsOf(Buffer.from(datagram))].flatMap((record) => this.#applyTo(record));
-    return [...whole, ...held.map((record) => this.#records.numbered(record))];
+    const whole: Buffer[] = [];
+    let rest = Buffer.from(datagram);
+    for (const record of recordsOf(rest)) {
+      if (isProtected(record)) {
+        break;
+      }
+      whole.push(...this.#applyTo(record));
+      rest = rest.subarray(record.length);
+    }
+    if (rest.length > 0 && isProtected(rest)) {
+      const sealing = this.#sealingOf(keys);
+      for (const record of protectedRecordsOf(rest)) {
+        whole.push(...this.#applyToProtected(record, sealing));
+      }
+    }
+    return [...whole, ...held.map((late) => late())];
+  }
+
+  #sealingOf(keys: RecordKeys | undefined): Sealing | undefined {
+    let sealing = keys && this.#sealings.get(keys);
+    if (keys !== undefined && sealing === undefined) {
+      sealing = new Sealing(keys);
+      this.#sealings.set(keys, sealing);
+    }
+    return sealing;
+  }
+
+  #isMeant(record: Buffer, isSealed: boolean): boolean {
+    return nameOf(record, isSealed) === this.#message && (this.#times === "always" || this.count === 0);
   }
 
   #applyTo(record: Buffer): Buffer[] {
-    if (nameOf(record) !== this.#message || (this.#times === "once" && this.count > 0)) {
+    if (!this.#isMeant(record, false)) {
       return [this.#records.numbered(record)];
     }
     this.count++;
     if (this.#how === "late") {
-      this.#held.push(record);
+      this.#held.push(() => this.#records.numbered(record));
     }
     if (this.#how === "replay") {
       const once = this.#records.numbered(record);
       return [once, once];
     }
     // A header is as it was made, but for the number, which a record of the same number would not get past.
-    return this.#change(record, this.#argument).map((changed) =>
-      changed.length < RECORD_BYTES ? changed : this.#records.numbered(changed),
+    return this.#kind.change(record, this.#argument).map((changed) => this.#inTheClear(changed));
+  }
+
+  #inTheClear(record: Buffer): Buffer {
+    return record.length < RECORD_BYTES ? record : this.#records.numbered(record);
+  }
+
+  #applyToProtected(record: Buffer, sealing: Sealing | undefined): Buffer[] {
+    const opened = sealing?.open(record);
+    if (sealing === undefined || opened === undefined) {
+      return [record];
+    }
+    const whole = plain(opened.type, opened.content);
+    const seal = (content: Buffer): Buffer => sealing.seal(opened, content[0]!, content.subarray(RECORD_BYTES));
+    if (!this.#isMeant(whole, true)) {
+      return [seal(whole)];
+    }
+    this.count++;
+    const { change, change13 = change, sealed, isClear } = this.#kind;
+    if (this.#how === "late") {
+      this.#held.push(() => seal(whole));
+    }
+    if (sealed !== undefined || this.#how === "replay") {
+      const once = seal(whole);
+      return sealed === undefined ? [once, once] : [sealed(once, this.#argument)];
+    }
+    return change13(whole, this.#argument).map((changed) =>
+      isClear && changed !== whole ? this.#inTheClear(changed) : seal(changed),
     );
   }
 }

@@ -15,7 +15,7 @@
 
 import { generate, type ParsedPacket } from "coap-packet";
 import type { OutgoingMessage } from "./coap-server.js";
-import { HANDSHAKE_MESSAGES, HANDSHAKE_WAYS, HandshakeDeviation } from "./handshake-deviation.js";
+import { HANDSHAKE_MESSAGES, HANDSHAKE_WAYS, HandshakeDeviation, type RecordKeys } from "./handshake-deviation.js";
 import { type BlockName, MESSAGE_WAYS, MessageDeviation } from "./message-deviation.js";
 
 /** Each with what the server does. */
@@ -93,7 +93,10 @@ export const SCRIPT_HELP = `    handshake:MESSAGE:HOW    a message of its DTLS h
     …:once                   what stands before it, at the first time only
 
   of a handshake, HOW is one of (a name with N takes a number: flip-4)
-${HANDSHAKE_WAYS.map(([message, name, says]) => `    ${(message === "MESSAGE" ? name : `${message}:${name}`).padEnd(38)} ${says}`).join("\n")}
+${HANDSHAKE_WAYS.map(
+  ([message, name, says, only]) =>
+    `    ${(message === "MESSAGE" ? name : `${message}:${name}`).padEnd(38)} ${says}${only === undefined ? "" : ` (DTLS ${only})`}`,
+).join("\n")}
 
   else HOW is a code, or one of
 ${MESSAGE_WAYS.map(([name, says]) => `    ${name.padEnd(18)} ${says}`).join("\n")}
@@ -145,9 +148,9 @@ export class Misconduct {
     return this.#handshake?.count ?? this.#count;
   }
 
-  /** The datagrams that go out in place of a DTLS one. */
-  rewrite(datagram: Uint8Array): readonly Uint8Array[] {
-    return this.#handshake?.apply(datagram) ?? [datagram];
+  /** The datagrams that go out in place of a DTLS one; `keys` are of its association. */
+  rewrite(datagram: Uint8Array, keys?: RecordKeys): readonly Uint8Array[] {
+    return this.#handshake?.apply(datagram, keys) ?? [datagram];
   }
 
   /** The CoAP datagrams that go out in place of a response. */

@@ -148,7 +148,7 @@ export async function startEstServer(options: EstServerOptions = {}): Promise<Es
     host,
     port: options.port ?? 0,
     trust: ca.clientCAs,
-    ...(misconduct !== undefined && { rewrite: (datagram) => misconduct.rewrite(datagram) }),
+    ...(misconduct !== undefined && { rewrite: (datagram, keys) => misconduct.rewrite(datagram, keys) }),
     identity: options.identity ?? (await ca.issueServer(serverNames(host))),
     ...(options.sessionIds !== undefined && { sessionIds: options.sessionIds }),
     ...(options.tickets !== undefined && { tickets: options.tickets }),

@@ -602,7 +602,7 @@ static int read_session(const torpor_dtls *d, const uint8_t *bytes, size_t lengt
     s->ticket_length = (size_t) get_number(&r, 2);
     s->ticket = get(&r, s->ticket_length);
     if (r.failed || r.length != 0 || (s->version != TORPOR_DTLS_13 && s->version != TORPOR_DTLS_12) || s->ems > 1 ||
-        s->nonce_length > MAX_TICKET_NONCE_STATIC_SZ || s->id_length > ID_LEN ||
+        s->id_length > ID_LEN ||
         (s->ticket_length == 0 && s->id_length == 0) || s->version < d->lowest || s->version > d->highest) {
         return TORPOR_DTLS_ERR_FORMAT;
     }
@@ -642,9 +642,11 @@ static int use_session(WOLFSSL *ssl, const saved_session *saved)
     memcpy(s->masterSecret, saved->secret, saved->secret_length);
     s->ticketSeen = (sword64) saved->seen;
     s->ticketAdd = saved->age_add;
-    s->ticketNonce.len = (byte) saved->nonce_length;
     if (saved->nonce_length > 0) {
-        memcpy(s->ticketNonce.data, saved->nonce, saved->nonce_length);
+        int ret = SessionTicketNoncePopulate(s, saved->nonce, (byte) saved->nonce_length);
+        if (ret != 0) {
+            return ret;
+        }
     }
     if (saved->id_length > 0) {
         memcpy(s->sessionID, saved->id, saved->id_length);
@@ -1172,7 +1174,9 @@ int torpor_dtls_session(torpor_dtls *d, uint8_t *out, size_t size, size_t *lengt
     if (d->state != TORPOR_DTLS_OPEN) {
         return TORPOR_DTLS_ERR_STATE;
     }
-    if (d->tickets > 0 && d->ssl->session->ticketLen > 0) {
+    if (d->tickets > 0 && d->ssl->session->ticketLen > 0 &&
+        /* Of 1.3, one without a lifetime is to be discarded at once (RFC 8446 section 4.6.1); of 1.2 it tells none. */
+        (d->ssl->session->timeout > 0 || torpor_dtls_version(d) != TORPOR_DTLS_13)) {
         info->kind = TORPOR_DTLS_SESSION_TICKET;
         info->lifetime = d->ssl->session->timeout;
     } else if (torpor_dtls_version(d) == TORPOR_DTLS_12 && d->ssl->session->sessionIDSz > 0) {

@@ -47,7 +47,8 @@ int torpor_wolfssl_random(unsigned char *output, unsigned int size);
 #define HAVE_EXTENDED_MASTER
 #define HAVE_SNI
 #define HAVE_SESSION_TICKET
-#define TLS13_TICKET_NONCE_STATIC_SZ 32
+/* Of any length, as RFC 8446 section 4.6.1 has it. */
+#define WOLFSSL_TICKET_NONCE_MALLOC
 #define HAVE_KEYING_MATERIAL
 #define WOLFSSL_EXTRA_ALERTS
 #define WOLFSSL_HAVE_TLS_UNIQUE
