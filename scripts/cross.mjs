@@ -230,7 +230,7 @@ function checkAgainst({ name, prefix }, elf, parts) {
   }
 }
 
-/** Compiles and links for every target, with each engine; sizes by target and part. */
+/** Compiles and links for every target, with each engine; sizes by target, engine and part. */
 export async function sizes() {
   for (const { packages } of TARGETS) {
     await ensureTools(packages, "cross-compiling for devices");
@@ -247,13 +247,12 @@ export async function sizes() {
   const all = {};
   try {
     for (const target of TARGETS) {
-      for (const [label, second] of [
-        [target.name, undefined],
-        ...(wolfssl === undefined ? [] : [[`${target.name}, wolfSSL`, wolfssl]]),
-      ]) {
-        const folder = join(work, label.replace(/\W+/g, "-"));
+      all[target.name] = {};
+      for (const engine of ["mbedTLS", ...(wolfssl === undefined ? [] : ["wolfSSL"])]) {
+        const folder = join(work, `${target.name}-${engine}`);
         mkdirSync(folder);
-        all[label] = await measure(target, folder, xs, mbedtls, second);
+        const second = engine === "wolfSSL" ? wolfssl : undefined;
+        all[target.name][engine] = await measure(target, folder, xs, mbedtls, second);
       }
     }
   } finally {

@@ -20,9 +20,15 @@ async function outputOf(finished: Promise<Finished>): Promise<{ json: string; er
   return { json: stdout.trim(), errors: stderr };
 }
 
-/** A wake's line of JSON, and what it said on standard error. Rejects where it failed, with what it said. */
-export function wakeProcess(args: readonly string[]): Promise<{ json: string; errors: string }> {
-  const command = [torporProgram(), ...args, "--engine", engineName(), "--json"];
+/**
+ * A wake's line of JSON, and what it said on standard error. Rejects where it failed, with what it said. The engine is that of
+ * this process unless told.
+ */
+export function wakeProcess(
+  args: readonly string[],
+  engine: string = engineName(),
+): Promise<{ json: string; errors: string }> {
+  const command = [torporProgram(), ...args, "--engine", engine, "--json"];
   return outputOf(run(process.execPath, command));
 }
 

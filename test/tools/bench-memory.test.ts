@@ -1,12 +1,21 @@
 /** The comparison of npm run bench:memory with its recorded limits. */
 
 import { strict as assert } from "node:assert";
-import { excesses } from "../../tools/bench/memory.js";
+import { readFileSync } from "node:fs";
+import { excesses, limitNames, limitsFile } from "../../tools/bench/memory.js";
 
 const limits = { "crts session, 512": { xsPeak: 20000, dtlsPeak: 11000, xsSteady: 12000, dtlsSteady: 7500 } };
 const good = { name: "crts session, 512", xsPeak: 20000, dtlsPeak: 10999, xsSteady: 12000, dtlsSteady: 1 };
 
 describe("the bench of memory", () => {
+  it("has a limit recorded for each wake by either protocol, and no other", () => {
+    const recorded = Object.keys(JSON.parse(readFileSync(limitsFile(), "utf8")) as object);
+    assert.deepEqual(recorded, limitNames());
+    for (const name of ["crts full", "crts ticket", "run full"].map((wake) => `${wake}, 512`)) {
+      assert.ok(recorded.includes(name) && recorded.includes(`${name}, DTLS 1.3`), name);
+    }
+  });
+
   it("accepts what is not above its limit", () => {
     assert.deepEqual(excesses([good], limits), []);
   });

@@ -2,7 +2,9 @@
 
 import { strict as assert } from "node:assert";
 import { rowOf } from "../../tools/bench/battery.js";
-import { type Bars, picture } from "../../tools/bench/picture.js";
+import { type Bars, barsOf, picture } from "../../tools/bench/picture.js";
+import type { WakeRow } from "../../tools/bench/wake.js";
+import { ATTEMPTS, PROTOCOLS } from "../../tools/bench/ways.js";
 
 const bars = (title: string, bytes: readonly [number, number, number, number], trips: number, cpu: number): Bars => {
   const [handshakeOut, handshakeIn, requestOut, requestIn] = bytes;
@@ -75,6 +77,32 @@ describe("the picture of the ways back", () => {
       }
     }
     assert.equal(svg.match(/<circle /g)!.length, 5);
+  });
+
+  it("has the ways of DTLS 1.2 and the ticket of DTLS 1.3, each with its own figures and those of the development server", () => {
+    let bytes = 0;
+    const rows: WakeRow[] = ["OpenSSL", "development"].flatMap((server) =>
+      PROTOCOLS.flatMap((protocol) =>
+        ATTEMPTS[protocol].map(({ name: way }) => {
+          const its = { bytesOut: ++bytes, bytesIn: 0, datagramsOut: 0, datagramsIn: 0, roundTrips: 2, cpu: 1 };
+          const more = { requestOut: 0, requestIn: 0, sent: 1, answers: 1, overhead: 0, dtlsPeak: 0, instructions: 0 };
+          return { server, protocol, way, figures: { ...its, ...more } };
+        }),
+      ),
+    );
+    const of = (protocol: string, name: string): number =>
+      rows.find((row) => row.server === "development" && row.protocol === protocol && row.way === name)!.figures!
+        .bytesOut;
+    assert.deepEqual(
+      barsOf(rows).map(({ title, handshakeOut, roundTrips }) => [title, handshakeOut, roundTrips]),
+      [
+        ["Full handshake", of("DTLS 1.2", "full"), 3],
+        ["Ticket, DTLS 1.3", of("DTLS 1.3", "ticket"), 3],
+        ["Ticket", of("DTLS 1.2", "ticket"), 3],
+        ["Session id", of("DTLS 1.2", "session"), 3],
+        ["Saved association", of("DTLS 1.2", "context"), 3],
+      ],
+    );
   });
 
   it("is the same for the same figures", () => {

@@ -15,6 +15,7 @@ import { newFolder, run } from "../support/command.js";
 
 interface Row {
   readonly server: string;
+  readonly protocol: string;
   readonly way: string;
   readonly figures: Record<string, number> | null;
   readonly lack?: string;
@@ -33,6 +34,11 @@ interface All {
 }
 
 const NAMES = ["wake", "libcoap", "start", "sessions", "blocks", "loss", "battery"] as const;
+
+/** Of the development server. */
+const find = (rows: readonly Row[], way: string, protocol = "DTLS 1.2"): Row =>
+  rows.find((row) => row.server === "development" && row.protocol === protocol && row.way === way) ??
+  assert.fail(`${protocol} ${way} is missing`);
 
 const bench = (...args: readonly string[]): ReturnType<typeof run> => {
   const program = join(checkout(), "build", "tools", "bench", "main.js");
@@ -57,30 +63,52 @@ describe("the benchmarks", function () {
   it("measures each way of each server against the full handshake, and names the ways that a server lacks", () => {
     const { association, simulator } = all.wake;
     for (const rows of [association, simulator]) {
-      const find = (server: string, way: string): Row =>
-        rows.find((row) => row.server === server && row.way === way) ?? assert.fail(`${server} ${way} is missing`);
-      for (const { server, way, figures, lack } of rows) {
+      for (const { server, protocol, way, figures, lack } of rows) {
+        const name = `${server}, ${protocol}, ${way}`;
         if (figures === null) {
-          assert.match(lack!, /^no connection IDs|^built without tickets/);
+          assert.match(lack!, /^no connection IDs|^built without ML-KEM/);
           continue;
         }
-        assert.ok(figures.cpu! > 0, `${server} ${way}`);
-        assert.equal(figures.roundTrips, { full: 3, ticket: 2, session: 2, context: 0 }[way]);
-        assert.equal(figures.datagramsOut, way === "context" ? 0 : 3);
+        assert.ok(figures.cpu! > 0, name);
+        const cookie = server === "wolfSSL" && protocol === "DTLS 1.3"; // it asks for one where it resumes, too
+        assert.equal(figures.roundTrips, way === "context" ? 0 : way.startsWith("full") || cookie ? 3 : 2, name);
+        if (protocol === "DTLS 1.2") {
+          assert.equal(figures.datagramsOut, way === "context" ? 0 : 3, name);
+        }
         if (rows === simulator) {
-          assert.ok(figures.dtlsPeak! > 0);
+          assert.ok(figures.dtlsPeak! > 0 && figures.instructions! > 1e6, name);
         }
       }
-      const { bytesOut, bytesIn, datagramsIn, cpu } = find("development", "context").figures!;
-      assert.ok(cpu! < find("development", "full").figures!.cpu!);
+      const { bytesOut, bytesIn, datagramsIn, cpu } = find(rows, "context").figures!;
+      assert.ok(cpu! < find(rows, "full").figures!.cpu!);
       assert.deepEqual([bytesOut, bytesIn, datagramsIn], [0, 0, 0]);
-      assert.equal(find("OpenSSL", "context").figures, null);
+      assert.equal(rows.find(({ server, way }) => server === "OpenSSL" && way === "context")!.figures, null);
     }
     assert.equal(association.find(({ server, way }) => server === "GnuTLS" && way === "context")!.figures, null);
   });
 
+  it("has the ways of DTLS 1.3 beside those of 1.2, and a ticket without a key exchange cheaper than with one", () => {
+    const { association, simulator } = all.wake;
+    const sum = ({ bytesOut, bytesIn }: Record<string, number>): number => bytesOut! + bytesIn!;
+    for (const rows of [association, simulator]) {
+      const [full, hybrid, ticket, alone] = ["full", "full, X25519MLKEM768", "ticket", "ticket, psk alone"].map(
+        (way) => find(rows, way, "DTLS 1.3").figures!,
+      );
+      // The public key and the ciphertext of ML-KEM-768 (FIPS 203 table 3), but for what X25519 saves beside P-256.
+      assert.ok(Math.abs(sum(hybrid!) - sum(full!) - (1184 + 1088)) < 200);
+      assert.ok(sum(ticket!) < sum(full!) / 2);
+      assert.equal(alone!.bytesOut, ticket!.bytesOut);
+      // Extension, group, length and a point of P-256 in the server's key share.
+      assert.equal(ticket!.bytesIn! - alone!.bytesIn!, 4 + 2 + 2 + 65);
+    }
+    const [ticket, alone] = ["ticket", "ticket, psk alone"].map((way) => find(simulator, way, "DTLS 1.3").figures!);
+    assert.ok(alone!.instructions! < ticket!.instructions!);
+    assert.deepEqual([ticket!.overhead, find(simulator, "ticket").figures!.overhead], [14, 29]);
+    assert.ok(association.some(({ server, protocol }) => server === "wolfSSL" && protocol === "DTLS 1.3"));
+  });
+
   it("has a wake by context take one datagram each way: the request of 29 bytes and 34 around it, and the answer", () => {
-    const { figures } = all.wake.simulator.find(({ server, way }) => server === "development" && way === "context")!;
+    const { figures } = find(all.wake.simulator, "context");
     const { requestOut, sent, answers } = figures!;
     assert.deepEqual([requestOut, sent, answers], [63, 1, 1]);
   });
@@ -152,9 +180,17 @@ describe("the benchmarks", function () {
     const { rows } = all.battery;
     assert.deepEqual(
       rows.map(({ way }) => way),
-      ["full", "ticket", "session", "context", "Wi-Fi alone"],
+      [
+        ...["full", "full, for a ticket", "ticket", "session", "context"],
+        ...["full", "full, X25519MLKEM768", "full, SecP256r1MLKEM768", "ticket", "ticket, psk alone"].map(
+          (way) => `${way}, DTLS 1.3`,
+        ),
+        "Wi-Fi alone",
+      ],
     );
-    const [full, , , context, alone] = rows;
+    const [full, context, alone] = ["full", "context", "Wi-Fi alone"].map((name) =>
+      rows.find(({ way }) => way === name),
+    );
     for (const [column, days] of context!.days.entries()) {
       assert.ok(full!.days[column]! < days && days < alone!.days[column]!);
     }
@@ -172,7 +208,7 @@ describe("the benchmarks", function () {
       cells.every((line) => !/NaN|undefined|null|Infinity/.test(line)),
       text,
     );
-    const { figures } = all.wake.simulator.find(({ server, way }) => server === "development" && way === "full")!;
+    const { figures } = find(all.wake.simulator, "full");
     const digits = String(figures!.bytesIn).replace(/\B(?=(\d{3})+$)/g, ",");
     assert.ok(readFileSync(join(out, "wake.svg"), "utf8").includes(`${digits} bytes`));
   });

@@ -5,6 +5,7 @@
 
 import { type Benchmark, type Context, grouped, type Report } from "./bench.js";
 import { type WakeFigures, wake } from "./wake.js";
+import { named } from "./ways.js";
 
 /** What the model takes from elsewhere. */
 interface Constant {
@@ -147,9 +148,7 @@ async function measure({ of }: Context): Promise<BatteryFigures> {
   const { simulator, verify } = await of(wake);
   const rows = simulator
     .filter(({ server, figures }) => server === "development" && figures !== null)
-    .map(({ way, protocol, figures }) =>
-      rowOf(protocol === "DTLS 1.2" ? way : `${way}, ${protocol}`, figures!, verify),
-    );
+    .map(({ way, protocol, figures }) => rowOf(named(way, protocol), figures!, verify));
   const nothing = {
     bytesOut: 0,
     bytesIn: 0,
@@ -201,7 +200,8 @@ function report({ verify, rows }: BatteryFigures): Report {
       `By context a wake takes ${Math.round((100 * rows.find(({ way }) => way === "context")!.charge) / full.charge)}% of the charge of a ` +
         "full one. The last row is what start and Wi-Fi take by themselves: no way back can take less. In the last " +
         `column t_wifi is ${value("fast")} s: the less the Wi-Fi takes, the more the ways differ. All of the wake's processor time is scaled ` +
-        "as that of a verification is, the engine's and JavaScript's too: for the ways without public-key operations that is a guess.",
+        "as that of a verification is, the engine's and JavaScript's too: for the ways without public-key operations, and for what wolfSSL " +
+        "computes in DTLS 1.3, that is a guess.",
     ],
   };
 }

@@ -38,6 +38,10 @@ export interface Table {
   readonly texts?: readonly string[];
 }
 
+/** The names of columns that come once for each of `groups`, side by side: the first of each says whose they are. */
+export const beside = (groups: readonly string[], columns: readonly string[]): string[] =>
+  groups.flatMap((group) => columns.map((name, at) => (at === 0 ? `${group}: ${name}` : name)));
+
 export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted[sorted.length >> 1]!;
@@ -61,9 +65,9 @@ export const milliseconds = (value: number): string => value.toFixed(value < 10 
 export const percent = (part: number, whole: number): string =>
   whole === 0 ? "" : `${Math.round((100 * part) / whole)}%`;
 
-/** One of how many: "1/3.4", "1/25". */
+/** One of how many: "1/3.4", "1/25"; or how many of them: "1.6×". */
 export const fraction = (part: number, whole: number): string =>
-  `1/${(whole / part).toFixed(part * 10 < whole ? 0 : 1)}`;
+  part > whole ? `${(part / whole).toFixed(1)}×` : `1/${(whole / part).toFixed(part * 10 < whole ? 0 : 1)}`;
 
 /** Markdown, which can be read in a terminal too. */
 export function markdown({ title, parts }: Report): string {

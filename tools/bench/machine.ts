@@ -4,6 +4,7 @@ import { execFileSync } from "node:child_process";
 import { cpus, release, totalmem } from "node:os";
 import { checkout } from "../../hosts/node/native.js";
 import { libraryVersion } from "../../src/dtls/engine.js";
+import { torporProgram } from "../wake-process.js";
 
 export interface Machine {
   readonly cpu: string;
@@ -13,6 +14,7 @@ export interface Machine {
   readonly kernel: string;
   readonly node: string;
   readonly mbedtls: string;
+  readonly wolfssl: string;
   /** Of the checkout; "-dirty" where it has been changed since. */
   readonly commit: string;
   readonly date: string;
@@ -27,6 +29,12 @@ function commit(): string {
   }
 }
 
+/** As the second engine tells it: this process has the first. */
+function wolfsslVersion(): string {
+  const args = [torporProgram(), "--version", "--engine", "wolfssl"];
+  return /DTLS: ([^,;)]+)/.exec(execFileSync(process.execPath, args, { encoding: "utf8" }))?.[1] ?? "wolfSSL";
+}
+
 export function machine(): Machine {
   const processors = cpus();
   return {
@@ -36,6 +44,7 @@ export function machine(): Machine {
     kernel: `${process.platform} ${release()}`,
     node: process.version,
     mbedtls: libraryVersion(),
+    wolfssl: wolfsslVersion(),
     commit: commit(),
     date: new Date().toISOString().slice(0, 10),
   };
@@ -44,6 +53,6 @@ export function machine(): Machine {
 export function machineText({ machine: its, runs }: { machine: Machine; runs: number }): string {
   return (
     `${its.cpu}, ${its.cores} cores, ${Math.round(its.memory / 2 ** 30)} GB; ${its.kernel}; Node.js ${its.node}; ` +
-    `${its.mbedtls}; ${its.date}, commit ${its.commit}; medians of ${runs} runs.`
+    `${its.mbedtls}; ${its.wolfssl}; ${its.date}, commit ${its.commit}; medians of ${runs} runs.`
   );
 }

@@ -12,7 +12,6 @@ import { slotsNotice } from "../../hosts/node/simulator.js";
 import { battery } from "./battery.js";
 import { type Benchmark, type Context, markdown, type Report } from "./bench.js";
 import { blocks } from "./blocks.js";
-import { engines } from "./engines.js";
 import { comparison } from "./libcoap.js";
 import { loss } from "./loss.js";
 import { machine, machineText } from "./machine.js";
@@ -31,7 +30,6 @@ const BENCHMARKS = [
   blocks,
   loss,
   memory,
-  engines,
   size,
   battery,
 ] as readonly Benchmark<unknown>[];

@@ -11,9 +11,9 @@ import { readPEM } from "../../hosts/node/pem.js";
 import type { WakeResult } from "../../hosts/node/result.js";
 import { simulate } from "../../hosts/node/simulator.js";
 import type { BlockSize } from "../../src/coap/block.js";
-import type { Resume } from "../../src/dtls/socket.js";
 import type { Operation } from "../../src/enrollment/wake.js";
 import { newFolder } from "../../test/support/command.js";
+import type { Attempt, EngineName } from "./ways.js";
 
 /** What a process took, from its start to its end. */
 export interface Cost {
@@ -60,8 +60,21 @@ export const factoryFiles = (dir: string): IdentityFiles => ({
   key: join(dir, "factory.key"),
 });
 
-export interface Doing {
-  readonly resume?: Resume;
+/** What the files hold, in DER. */
+export function readIdentity({ trust, certificate, key }: IdentityFiles): {
+  trust: Uint8Array[];
+  certificates: Uint8Array[];
+  key: Uint8Array;
+} {
+  const read = (file: string, ...labels: readonly string[]): Uint8Array[] => readPEM(readFileSync(file), ...labels);
+  return {
+    trust: read(trust, "CERTIFICATE"),
+    certificates: read(certificate, "CERTIFICATE"),
+    key: read(key, "PRIVATE KEY", "EC PRIVATE KEY")[0]!,
+  };
+}
+
+export interface Doing extends Pick<Attempt, "resume" | "groups" | "psk"> {
   readonly block?: BlockSize;
   /** "own": the device goes by what it has been enrolled with; what the factory gave it unless told. */
   readonly identity?: "own";
@@ -73,16 +86,18 @@ export interface Doing {
 export class SimulatedDevice {
   readonly #port: number;
   readonly #files: IdentityFiles;
+  readonly #engine: EngineName;
   readonly #state = join(newFolder(), "device");
 
-  constructor(port: number, files: IdentityFiles) {
+  constructor(port: number, files: IdentityFiles, engine: EngineName = "mbedtls") {
     this.#port = port;
     this.#files = files;
+    this.#engine = engine;
   }
 
   /** Another device with what this one has in its memory now. */
   copy(): SimulatedDevice {
-    const other = new SimulatedDevice(this.#port, this.#files);
+    const other = new SimulatedDevice(this.#port, this.#files, this.#engine);
     cpSync(this.#state, other.#state, { recursive: true });
     return other;
   }
@@ -109,20 +124,18 @@ export class SimulatedDevice {
 
   private run(
     operation: Operation,
-    { resume, block = 1024, identity, heap }: Doing,
+    { resume, groups, psk, block = 1024, identity, heap }: Doing,
     under: readonly string[],
   ): Promise<WakeResult> {
-    const read = (file: string, ...labels: readonly string[]): Uint8Array[] => readPEM(readFileSync(file), ...labels);
-    const { trust, certificate, key } = this.#files;
-    const isOwn = identity === "own";
+    const given =
+      identity === "own" ? { trust: undefined, certificates: [], key: undefined } : readIdentity(this.#files);
     const address = "127.0.0.1";
     const geometry = resume === "ticket" ? { slots: 2, slotBytes: 1536 } : { slots: 4, slotBytes: 512 };
     return simulate({
-      options: { operation, address, host: address, port: this.#port, geometry, blockSize: block, resume },
-      trust: isOwn ? undefined : read(trust, "CERTIFICATE"),
-      certificates: isOwn ? [] : read(certificate, "CERTIFICATE"),
-      key: isOwn ? undefined : read(key, "PRIVATE KEY", "EC PRIVATE KEY")[0],
+      options: { operation, address, host: address, port: this.#port, geometry, blockSize: block, resume, groups, psk },
+      ...given,
       state: this.#state,
+      build: this.#engine === "wolfssl" ? "wolfsslSimulator" : "simulator",
       heap,
       under,
     });

@@ -12,15 +12,17 @@ import { fileURLToPath } from "node:url";
 import { type Peer, type Responder, type ServerFiles, startOpenssl } from "../../test/support/peers.js";
 import { caCertificates } from "../../test/vectors/rfc9148.js";
 import { startEstServer } from "../est-server/server.js";
+import type { EngineName } from "./ways.js";
 
-/** The development server with its CA in `dir`, `openssl s_server` with a CoAP responder that knows crts, or a UDP echo. */
+/** The development server with its CA in `dir` (over mbedTLS unless told), `openssl s_server` with a CoAP responder that knows crts, or a UDP echo. */
 export type ServerKind =
-  | { readonly kind: "development"; readonly dir: string }
+  | { readonly kind: "development"; readonly dir: string; readonly engine?: EngineName }
   | { readonly kind: "openssl"; readonly files: ServerFiles }
   | { readonly kind: "udp" };
 
 export async function forkServer(what: ServerKind): Promise<Pick<Peer, "port" | "stop">> {
-  const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(what)]);
+  const engine = what.kind === "development" ? (what.engine ?? "mbedtls") : "mbedtls";
+  const child = fork(fileURLToPath(import.meta.url), [JSON.stringify(what), "--engine", engine]);
   const [port] = (await Promise.race([
     once(child, "message"),
     once(child, "exit").then(() => {

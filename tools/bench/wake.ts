@@ -1,20 +1,16 @@
 /**
- * npm run bench -- --only wake: the ways to come back side by side, in one run, against servers over different TLS
- * libraries: bytes, datagrams, round trips, processor time, heap, and all of it against the full handshake.
+ * npm run bench -- --only wake: the ways to come back side by side, in one run, by DTLS 1.2 over mbedTLS and by DTLS 1.3 over
+ * wolfSSL, against servers over different TLS libraries: bytes, datagrams, round trips, processor time, instructions, heap,
+ * and all of it against the full handshake.
  */
 
-import "../../hosts/node/native.js";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { clock, UDP } from "../../hosts/node/io.js";
-import { readPEM } from "../../hosts/node/pem.js";
-import type { DTLSCredentials, Resume, Way } from "../../src/dtls/socket.js";
-import { importKey } from "../../src/pki/key.js";
-import { SessionTable } from "../../src/session/table.js";
+import { UDP } from "../../hosts/node/io.js";
+import type { Protocol } from "../../src/dtls/engine.js";
 import { TestCA, writeCertificates, writeIdentity } from "../../test/support/certificates.js";
 import { newFolder } from "../../test/support/command.js";
-import { type EchoOptions, echo } from "../../test/support/echo.js";
 import { type Peer, type ServerFiles, startGnutls, startWolfssl } from "../../test/support/peers.js";
+import { AssociationClient, expectAttempt, type Figures, type Life } from "./association.js";
 import {
   type Benchmark,
   type Context,
@@ -30,35 +26,20 @@ import {
 import { type Doing, factoryFiles, type IdentityFiles, SimulatedDevice } from "./process.js";
 import { forkServer } from "./server.js";
 import { Verification } from "./verify.js";
-
-/** The full handshake first: the others are compared with it. */
-const WAYS = ["full", "ticket", "session", "context"] as const satisfies readonly Way[];
+import { ATTEMPTS, type Attempt, ENGINES, named } from "./ways.js";
 
 /** What was measured of one way to one server; medians, `null` where this does not exist. */
 export interface Row {
   readonly server: string;
   readonly protocol: Protocol;
-  readonly way: Way;
+  /** The name of an attempt. */
+  readonly way: string;
   readonly figures: Figures | null;
   /** Why it does not exist. */
   readonly lack?: string | undefined;
 }
 
-/** Of an association; each has rows of its own. */
-type Protocol = "DTLS 1.2";
-
-/** DTLS 1.2 goes without saying. */
-const nameOf = ({ server, protocol }: Row): string => (protocol === "DTLS 1.2" ? server : `${server}, ${protocol}`);
-
-/** Bytes are UDP payload of the handshake; times are milliseconds of processor time. */
-export interface Figures {
-  readonly bytesOut: number;
-  readonly bytesIn: number;
-  readonly datagramsOut: number;
-  readonly datagramsIn: number;
-  readonly roundTrips: number;
-  readonly cpu: number;
-}
+const nameOf = ({ server, protocol }: Row): string => named(server, protocol);
 
 /** Of a whole wake. */
 export interface WakeFigures extends Figures {
@@ -68,12 +49,14 @@ export interface WakeFigures extends Figures {
   /** Datagrams of application data: requests, and an alert at the end; and answers, each of which took a round trip. */
   readonly sent: number;
   readonly answers: number;
-  /** Bytes of mbedTLS's heap at the peak. */
+  /** Bytes that a record to the server adds to its message. */
+  readonly overhead: number;
+  /** Bytes of the DTLS library's heap at the peak. */
   readonly dtlsPeak: number;
 }
 
 export interface WakeRow extends Row {
-  readonly figures: WakeFigures | null;
+  readonly figures: (WakeFigures & { readonly instructions: number }) | null;
 }
 
 export interface WakesFigures {
@@ -83,15 +66,17 @@ export interface WakesFigures {
   readonly simulator: readonly WakeRow[];
   /** Milliseconds of processor time to verify one signature in the simulator. */
   readonly verify: number;
-  /** Of one wake in the simulator by each way, against the development server. */
-  readonly instructions: Readonly<Record<Way, number>>;
   /** Measurements that failed and were made again, with why. */
   readonly repeated: readonly string[];
 }
 
-type Lacks = Partial<Record<Way, string>>;
+/** By the names of attempts. */
+type Lacks = Readonly<Record<string, string>>;
 const NOTHING: Lacks = {};
 const NO_CONTEXTS: Lacks = { context: "no connection IDs (RFC 9146)" };
+const NO_HYBRID: Lacks = Object.fromEntries(
+  ATTEMPTS["DTLS 1.3"].flatMap(({ name, groups }) => (groups === undefined ? [] : [[name, "built without ML-KEM"]])),
+);
 
 type Server = Pick<Peer, "port" | "stop">;
 
@@ -99,10 +84,10 @@ type Server = Pick<Peer, "port" | "stop">;
 interface Contender<F extends Figures> {
   readonly name: string;
   readonly protocol: Protocol;
-  /** The ways that it does not have, and why. */
+  /** What it does not have, and why. */
   readonly lacks: Lacks;
   /** One wake that makes the next one possible, and that one measured. */
-  measure(way: Way): Promise<F>;
+  measure(attempt: Attempt): Promise<F>;
 }
 
 interface Competition {
@@ -135,68 +120,35 @@ async function compete<F extends Figures>(
     progress(`run ${run} of ${runs}`);
     await between?.();
     for (const contender of contenders) {
-      for (let turn = 0; turn < WAYS.length; turn++) {
-        const way = WAYS[(turn + run) % WAYS.length]!;
-        if (contender.lacks[way] !== undefined) {
+      const attempts = ATTEMPTS[contender.protocol];
+      for (let turn = 0; turn < attempts.length; turn++) {
+        const attempt = attempts[(turn + run) % attempts.length]!;
+        if (contender.lacks[attempt.name] !== undefined) {
           continue;
         }
-        const name = `${contender.name} ${contender.protocol} ${way}`;
-        const figures = await atMostTwice(() => contender.measure(way), name, repeated);
+        const name = `${contender.name} ${contender.protocol} ${attempt.name}`;
+        const figures = await atMostTwice(() => contender.measure(attempt), name, repeated);
         measured.set(name, run === 0 ? [] : [...measured.get(name)!, figures]);
       }
     }
   }
   return contenders.flatMap(({ name: server, protocol, lacks }) =>
-    WAYS.map((way) => {
+    ATTEMPTS[protocol].map(({ name: way }) => {
       const all = measured.get(`${server} ${protocol} ${way}`);
       return { server, protocol, way, figures: all === undefined ? null : (medians(all) as F), lack: lacks[way] };
     }),
   );
 }
 
-function expectWay(server: string, expected: Way, got: Way | null | undefined, notes: readonly string[]): void {
-  if (got !== expected) {
-    throw new Error(`${server}: expected a wake by ${expected}, got one by ${got}; ${notes.join("; ")}`);
-  }
-}
+// ---- the association alone ----
 
-// ---- the association alone, in this process ----
-
-/** Of the one slot of the session table: a device's, and one that a ticket fits. */
-const SLOT_BYTES = 512;
-const TICKET_SLOT_BYTES = 1536;
-
-/** The processor time is that of this process around the socket's life; the server is another process. */
+/** The processor time is that of the client's process; the server is another one. */
 function alone(
   name: string,
   lacks: Lacks,
-  target: Pick<EchoOptions, "port" | "secure" | "message" | "check">,
+  { client, protocol, ...target }: Omit<Life, "attempt"> & { client: AssociationClient; protocol: Protocol },
 ): Contender<Figures> {
-  async function life(way: Way, sessions: SessionTable, end: "close" | "sleep"): Promise<Figures> {
-    const resume: Resume = way === "ticket" ? "ticket" : "context";
-    const before = process.cpuUsage();
-    const report = await echo({ address: "127.0.0.1", ...target, sessions, resume, end });
-    const { user, system } = process.cpuUsage(before);
-    expectWay(name, way, report.way, report.notes);
-    return { ...report.handshake, roundTrips: report.roundTrips, cpu: (user + system) / 1000 };
-  }
-  return {
-    name,
-    protocol: "DTLS 1.2",
-    lacks,
-    async measure(way) {
-      const geometry = { slots: 1, slotBytes: way === "ticket" ? TICKET_SLOT_BYTES : SLOT_BYTES };
-      const sessions = new SessionTable(new Uint8Array(SessionTable.byteLength(geometry)), { ...geometry, clock });
-      if (way !== "full") {
-        const resume: Resume = way === "ticket" ? "ticket" : "context";
-        await echo({
-          ...{ address: "127.0.0.1", ...target, sessions, resume },
-          end: way === "context" ? "sleep" : "close",
-        });
-      }
-      return life(way, sessions, "sleep");
-    },
-  };
+  return { name, protocol, lacks, measure: (attempt) => client.measure({ attempt, ...target }) };
 }
 
 /** Milliseconds of processor time of a UDP socket of this host that sends one datagram and gets one: the least there is. */
@@ -223,68 +175,74 @@ async function udpAlone(port: number, runs: number): Promise<number> {
 // ---- a whole wake in the simulator ----
 
 /** `crts` in a process of its own; what the device itself says of its processor time and memory. */
-function simulated(name: string, lacks: Lacks, { port }: Server, files: IdentityFiles): Contender<WakeFigures> {
+interface Simulated extends Contender<WakeFigures> {
+  /** That the processor went through for such a wake, once. */
+  instructions(attempt: Attempt): Promise<number>;
+}
+
+function simulated(name: string, protocol: Protocol, lacks: Lacks, { port }: Server, files: IdentityFiles): Simulated {
+  const engine = ENGINES[protocol];
+  /** A device that the attempt is possible for. */
+  async function prepared(attempt: Attempt): Promise<SimulatedDevice> {
+    const device = new SimulatedDevice(port, files, engine);
+    if (attempt.way !== "full") {
+      await device.wake("crts", doingOf(attempt));
+    }
+    return device;
+  }
   return {
     name,
-    protocol: "DTLS 1.2",
+    protocol,
     lacks,
-    async measure(way) {
-      const device = new SimulatedDevice(port, files);
-      const doing = doingOf(way);
-      if (way !== "full") {
-        await device.wake("crts", doing);
-      }
-      const { association, cpu, heap } = (await device.wake("crts", doing)).value;
-      expectWay(name, way, association.way, association.notes);
+    async measure(attempt) {
+      const device = await prepared(attempt);
+      const { association, cpu, heap } = (await device.wake("crts", doingOf(attempt))).value;
+      expectAttempt(attempt, engine, association);
       const {
         bytesOut: requestOut,
         bytesIn: requestIn,
         datagramsOut: sent,
         datagramsIn: answers,
       } = association.application;
-      const { roundTrips, handshake } = association;
+      const { roundTrips, handshake, overhead } = association;
       const { dtlsPeak } = heap;
-      return { ...handshake, roundTrips, requestOut, requestIn, sent, answers, cpu, dtlsPeak };
+      return { ...handshake, roundTrips, requestOut, requestIn, sent, answers, overhead, cpu, dtlsPeak };
+    },
+    async instructions(attempt) {
+      const device = await prepared(attempt);
+      const { value, instructions } = await device.instructions("crts", doingOf(attempt));
+      expectAttempt(attempt, engine, value.association);
+      return instructions;
     },
   };
 }
 
 /** A heap that grows by small steps is collected at each step: that tells how little does, not what a device spends. */
-function doingOf(way: Way): Doing {
-  return { heap: "esp32", resume: way === "full" || way === "context" ? undefined : way };
-}
+const doingOf = (attempt: Attempt): Doing => ({ ...attempt, heap: "esp32" });
 
-async function instructionsOf({ port }: Server, files: IdentityFiles): Promise<Record<Way, number>> {
-  const counted = {} as Record<Way, number>;
-  for (const way of WAYS) {
-    const device = new SimulatedDevice(port, files);
-    if (way !== "full") {
-      await device.wake("crts", doingOf(way));
+/** As `compete`, and the instructions of each. */
+async function competeSimulated(
+  contenders: readonly Simulated[],
+  { progress, ...options }: Parameters<typeof compete>[1],
+): Promise<WakeRow[]> {
+  const rows = await compete(contenders, { progress, ...options });
+  progress("instructions");
+  // Side by side: that takes time, and does not change what is counted.
+  const counted = contenders.map(async (contender): Promise<WakeRow[]> => {
+    const { name: server, protocol } = contender;
+    const own: WakeRow[] = [];
+    for (const attempt of ATTEMPTS[protocol]) {
+      const { figures, ...row } = rows.find(
+        (its) => its.server === server && its.protocol === protocol && its.way === attempt.name,
+      )!;
+      const name = `${server} ${protocol} ${attempt.name}`;
+      const count = (): Promise<number> => atMostTwice(() => contender.instructions(attempt), name, options.repeated);
+      own.push({ ...row, figures: figures && { ...figures, instructions: await count() } });
     }
-    const { value, instructions } = await device.instructions("crts", doingOf(way));
-    expectWay("development", way, value.association.way, value.association.notes);
-    counted[way] = instructions;
-  }
-  return counted;
+    return own;
+  });
+  return (await Promise.all(counted)).flat();
 }
-
-// ---- servers ----
-
-function credentialsIn(dir: string): DTLSCredentials {
-  const read = (name: string, ...labels: readonly string[]): Uint8Array[] =>
-    readPEM(readFileSync(join(dir, name)), ...labels);
-  return {
-    trustAnchors: read("ca.pem", "CERTIFICATE"),
-    certificates: read("factory.pem", "CERTIFICATE"),
-    key: importKey(0, read("factory.key", "PRIVATE KEY", "EC PRIVATE KEY")[0]!),
-  };
-}
-
-/** GET /.well-known: 16 bytes, and the server's 4.04 is an answer too. */
-const COAP_REQUEST = Uint8Array.from([0x40, 0x01, 0x00, 0x01, 0xbb, ...Buffer.from(".well-known")]);
-const ECHO = new Uint8Array(16);
-
-const anything = (): void => undefined;
 
 // ---- the table ----
 
@@ -294,7 +252,7 @@ function tableOf(rows: readonly (Row | WakeRow)[]): Table {
   const isWake = rows.some(({ figures }) => figures !== null && "dtlsPeak" in figures);
   const head = [
     ...["server", "way", "bytes out", "in", "datagrams", "round trips", "CPU ms", "bytes", "CPU"],
-    ...(isWake ? ["request out", "in", "DTLS heap"] : []),
+    ...(isWake ? ["instr. M", "instr.", "request out", "in", "around", "DTLS heap"] : []),
   ];
   return {
     head,
@@ -304,27 +262,34 @@ function tableOf(rows: readonly (Row | WakeRow)[]): Table {
       if (figures === null) {
         return [nameOf(its), way, ...head.slice(2).map(() => "–")];
       }
-      const full = rows.find((row) => row.server === server && row.protocol === protocol && row.way === "full")!
-        .figures!;
+      const full = rows.find((row) => row.server === server && row.protocol === protocol)!.figures!;
       return [
         ...[nameOf(its), way, grouped(figures.bytesOut), grouped(figures.bytesIn)],
         ...[`${figures.datagramsOut} + ${figures.datagramsIn}`, figures.roundTrips, milliseconds(figures.cpu)],
         percent(figures.bytesOut + figures.bytesIn, full.bytesOut + full.bytesIn),
         fraction(figures.cpu, full.cpu),
-        ...("dtlsPeak" in figures ? [figures.requestOut, figures.requestIn, figures.dtlsPeak].map(grouped) : []),
+        ...("instructions" in figures && "instructions" in full ? ofWake(figures, full.instructions) : []),
       ];
     }),
   };
 }
 
+const ofWake = (figures: NonNullable<WakeRow["figures"]>, full: number): string[] => [
+  ...[millions(figures.instructions), fraction(figures.instructions, full)],
+  ...[figures.requestOut, figures.requestIn, figures.overhead, figures.dtlsPeak].map(grouped),
+];
+
 /** Which rows are empty, and why. */
 const lacksOf = (rows: readonly Row[]): string =>
   rows.flatMap((row) => (row.lack === undefined ? [] : [`${nameOf(row)} ${row.way}: ${row.lack}.`])).join(" ");
 
-function report({ udpAlone, association, simulator, verify, instructions, repeated }: WakesFigures): Report {
+function report({ udpAlone, association, simulator, verify, repeated }: WakesFigures): Report {
   return {
     title: "The ways back",
     parts: [
+      "DTLS 1.2 is by mbedTLS, DTLS 1.3 by wolfSSL (GPL or commercial), each against the development server over the same library. The " +
+        "bytes of a handshake of DTLS 1.3 have its new ticket, and the ACK of that, in them; psk alone: by the ticket's secret without " +
+        "a key exchange, and without forward secrecy. DTLS 1.3 has no session ids, and wolfSSL saves no association of it.",
       "**The association alone:** a DTLS socket in Node.js (64 bits), one message of 16 bytes and its answer, then sleep. " +
         "Bytes (UDP payload), datagrams (out + in) and round trips are those of the handshake; CPU is the client's, user and " +
         "system, around the socket's life; the last columns are parts of the full handshake with the same server.",
@@ -332,15 +297,13 @@ function report({ udpAlone, association, simulator, verify, instructions, repeat
       `${lacksOf(association)} One UDP datagram each way and nothing else takes ${milliseconds(udpAlone)} ms of CPU: the least there is in this host.`,
       "**A whole wake:** `crts` in the simulator (XS with the memory that the SDK gives an ESP32), each in a process of its own. CPU is " +
         "the device's, from opening its memory to putting it away, without the start of the process; request: bytes of the " +
-        "request and its answer in their records, and of an alert at the end where the association is not kept; heap: bytes of mbedTLS at the peak. GnuTLS and wolfSSL are missing, for their test servers " +
-        "do not speak CoAP.",
+        "request and its answer in their records, and of an alert at the end where the association is not kept; around: bytes of them " +
+        "around a message to the server; heap: bytes of the DTLS library at the peak. Instructions, in millions, are counted by " +
+        "valgrind. GnuTLS's and wolfSSL's test servers are missing, for they do not speak CoAP.",
       tableOf(simulator),
       `${lacksOf(simulator)} Verifying one signature of ECDSA on P-256 takes ${milliseconds(verify)} ms of CPU there, measured between the wakes.`,
-      `Instructions of such a wake with the development server, counted by valgrind, millions: ${WAYS.map(
-        (way) => `${way} ${millions(instructions[way])} (${fraction(instructions[way], instructions.full)})`,
-      ).join(
-        ", ",
-      )}. The arithmetic of a full handshake goes through more of them in a cycle here than anything else does; a small processor takes one at a time.`,
+      "The arithmetic of a full handshake goes through more instructions in a cycle here than anything else does; a small processor takes " +
+        "one at a time.",
       ...repeated.map((what) => `Measured again: ${what}`),
     ],
   };
@@ -354,50 +317,63 @@ async function measure({ runs, progress }: Context): Promise<WakesFigures> {
   const clientCA = writeCertificates(folder, "ca", [ca.root]);
   const files: ServerFiles = { ...writeIdentity(folder, "server", server), clientCA };
   const own = writeIdentity(folder, "device", device);
-  const secure = { trustAnchors: [ca.root], certificates: device.chain, key: importKey(0, device.pkcs8) };
-  const est = join(folder, "est");
-  const peers: Server[] = [];
-  const keep = <T extends Server | undefined>(peer: T): T => {
+  const identity = { trust: clientCA, ...own };
+  const peers: Pick<Server, "stop">[] = [];
+  const keep = <T extends Pick<Server, "stop"> | undefined>(peer: T): T => {
     if (peer !== undefined) {
       peers.push(peer);
     }
     return peer;
   };
   try {
-    const development = keep(await forkServer({ kind: "development", dir: est }));
+    const est = { "DTLS 1.2": join(folder, "est"), "DTLS 1.3": join(folder, "est-wolfssl") };
+    const development = async (protocol: Protocol): Promise<{ server: Server; files: IdentityFiles }> => ({
+      server: keep(await forkServer({ kind: "development", dir: est[protocol], engine: ENGINES[protocol] })),
+      files: factoryFiles(est[protocol]),
+    });
+    const [development12, development13] = [await development("DTLS 1.2"), await development("DTLS 1.3")];
     const openssl = keep(await forkServer({ kind: "openssl", files }));
     const udp = keep(await forkServer({ kind: "udp" }));
     const gnutls = keep(await startGnutls(files));
     const wolfssl = keep(await startWolfssl(files));
+    const wolfssl13 = keep(await startWolfssl(files, "1.3"));
+    const over12 = { protocol: "DTLS 1.2", client: keep(new AssociationClient(ENGINES["DTLS 1.2"])) } as const;
+    const over13 = { protocol: "DTLS 1.3", client: keep(new AssociationClient(ENGINES["DTLS 1.3"])) } as const;
     const verification = await Verification.create();
     const verifications: number[] = [];
     const repeated: string[] = [];
-    const among = <F extends Figures>(
-      contenders: readonly Contender<F>[],
-      between?: () => Promise<void>,
-    ): ReturnType<typeof compete<F>> => compete(contenders, { runs, progress, between, repeated });
+    const echo = { files: identity, server: "echo" } as const;
+    const options = { runs, progress, repeated };
     return {
       udpAlone: await udpAlone(udp.port, runs),
-      association: await among([
-        alone("development", NOTHING, {
-          ...{ port: development.port, secure: credentialsIn(est) },
-          ...{ message: COAP_REQUEST, check: anything },
-        }),
-        alone("OpenSSL", NO_CONTEXTS, { port: openssl.port, secure, message: COAP_REQUEST, check: anything }),
-        alone("GnuTLS", NO_CONTEXTS, { port: gnutls.port, secure, message: ECHO }),
-        ...(wolfssl === undefined
-          ? []
-          : [alone("wolfSSL", { ticket: "built without tickets" }, { port: wolfssl.port, secure, message: ECHO })]),
-      ]),
-      simulator: await among(
+      association: await compete(
         [
-          simulated("development", NOTHING, development, factoryFiles(est)),
-          simulated("OpenSSL", NO_CONTEXTS, openssl, { trust: clientCA, ...own }),
+          ...(
+            [
+              [development12, over12],
+              [development13, over13],
+            ] as const
+          ).map(([{ server, files: its }, over]) =>
+            alone("development", NOTHING, { ...over, port: server.port, files: its, server: "coap" }),
+          ),
+          alone("OpenSSL", NO_CONTEXTS, { ...over12, port: openssl.port, files: identity, server: "coap" }),
+          alone("GnuTLS", NO_CONTEXTS, { ...over12, ...echo, port: gnutls.port }),
+          ...(wolfssl === undefined ? [] : [alone("wolfSSL", NOTHING, { ...over12, ...echo, port: wolfssl.port })]),
+          ...(wolfssl13 === undefined
+            ? []
+            : [alone("wolfSSL", NO_HYBRID, { ...over13, ...echo, port: wolfssl13.port })]),
         ],
-        async () => void verifications.push(await verification.time()),
+        options,
+      ),
+      simulator: await competeSimulated(
+        [
+          simulated("development", "DTLS 1.2", NOTHING, development12.server, development12.files),
+          simulated("development", "DTLS 1.3", NOTHING, development13.server, development13.files),
+          simulated("OpenSSL", "DTLS 1.2", NO_CONTEXTS, openssl, identity),
+        ],
+        { ...options, between: async () => void verifications.push(await verification.time()) },
       ),
       verify: median(verifications),
-      instructions: await instructionsOf(development, factoryFiles(est)),
       repeated,
     };
   } finally {
@@ -407,7 +383,8 @@ async function measure({ runs, progress }: Context): Promise<WakesFigures> {
 
 export const wake: Benchmark<WakesFigures> = {
   name: "wake",
-  about: "the ways back: bytes, datagrams, round trips, processor time, heap, against servers over four libraries",
+  about:
+    "the ways back in DTLS 1.2 and 1.3: bytes, round trips, processor time, instructions, heap, by servers over four libraries",
   measure,
   report,
 };
