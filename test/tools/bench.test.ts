@@ -5,6 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import type { BatteryFigures } from "../../tools/bench/battery.js";
+import { beside, fraction, markdown } from "../../tools/bench/bench.js";
 import type { BlocksFigures } from "../../tools/bench/blocks.js";
 import type { LibcoapFigures } from "../../tools/bench/libcoap.js";
 import type { LossFigures } from "../../tools/bench/loss.js";
@@ -45,6 +46,24 @@ const bench = (...args: readonly string[]): ReturnType<typeof run> => {
   const script = `import("${program}").then((b) => b.main(${JSON.stringify(args)})).then((s) => { process.exitCode = s; })`;
   return run(process.execPath, ["-e", script]);
 };
+
+describe("the tables of the benchmarks", () => {
+  it("tell a part of the full handshake as a fraction, and what is more as a multiple", () => {
+    assert.deepEqual(
+      [1, 3, 9.8, 10, 10.4, 16, 25].map((part) => fraction(part, 10)),
+      ["1/10.0", "1/3.3", "1/1.0", "1/1.0", "1/1.0", "1.6×", "2.5×"],
+    );
+    assert.equal(fraction(1, 20), "1/20");
+  });
+
+  it("have the columns of one engine beside those of the other, and the first of each says whose they are", () => {
+    const head = ["", ...beside(["A", "B"], ["flash", "RAM"])];
+    assert.equal(
+      markdown({ title: "Size", parts: [{ head, rows: [["all", 1, 2, 3, 4]] }] }),
+      "## Size\n\n|     | A: flash | RAM | B: flash | RAM |\n|-----|---------:|----:|---------:|----:|\n| all |        1 |   2 |        3 |   4 |",
+    );
+  });
+});
 
 describe("the benchmarks", function () {
   this.timeout(0);

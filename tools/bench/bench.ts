@@ -67,7 +67,7 @@ export const percent = (part: number, whole: number): string =>
 
 /** One of how many: "1/3.4", "1/25"; or how many of them: "1.6×". */
 export const fraction = (part: number, whole: number): string =>
-  part > whole ? `${(part / whole).toFixed(1)}×` : `1/${(whole / part).toFixed(part * 10 < whole ? 0 : 1)}`;
+  part > 1.05 * whole ? `${(part / whole).toFixed(1)}×` : `1/${(whole / part).toFixed(part * 10 < whole ? 0 : 1)}`;
 
 /** Markdown, which can be read in a terminal too. */
 export function markdown({ title, parts }: Report): string {

@@ -1,7 +1,6 @@
 /**
  * npm run bench -- --only memory: what each operation costs the device's memory by each way back, in the simulator, by DTLS 1.2
- * over mbedTLS and by DTLS 1.3 over wolfSSL. A
- * figure that exceeds the one recorded in memory-limits.json is a failure.
+ * over mbedTLS and by DTLS 1.3 over wolfSSL. A figure that exceeds the one recorded in memory-limits.json is a failure.
  *
  *     npm run bench:memory              the table, compared with the recorded limits
  *     npm run bench:memory -- --record  records the figures as the new limits
