@@ -660,8 +660,9 @@ export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding` and
- * `wolfsslSimulator` the second engine, `measure` what the benchmarks run processes by, each only where it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding`,
+ * `wolfsslSimulator` and `wolfsslDebug` the second engine, `measure` what the benchmarks run processes by, each only where it
+ * was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -734,7 +735,7 @@ export async function setup({
     others.push("wolfssl", "measure");
   }
   if (engine === "wolfssl") {
-    others.push("wolfsslBinding", "wolfsslSimulator");
+    others.push("wolfsslBinding", "wolfsslSimulator", ...(debug || tests ? ["wolfsslDebug"] : []));
   }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
@@ -759,6 +760,9 @@ export async function setup({
   if (engine === "wolfssl") {
     parts.wolfsslBinding = join(await ensureNative({ engine }), "torpor.node");
     parts.wolfsslSimulator = await simulator({ bits, engine });
+    if (others.includes("wolfsslDebug")) {
+      parts.wolfsslDebug = await simulator({ bits: 64, variant: "debug", engine });
+    }
   }
   announce(parts);
   await ensureCompiled(parts.simulator);
