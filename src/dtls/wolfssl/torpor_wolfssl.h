@@ -1,11 +1,16 @@
 /*
- * Read before every source of an app that the Moddable SDK builds over wolfSSL: manifest.json beside this has
+ * Read before every C source of an app that the Moddable SDK builds over wolfSSL: its makefiles have no place for an app's own
+ * definitions that holds on each platform, so manifest.json beside this has it in among the include folders:
  *
  *     -include torpor_wolfssl.h
- *
- * for the SDK's makefiles have no place for definitions that holds on each platform.
  */
+#include "mc.defines.h"
+
 #define WOLFSSL_USER_SETTINGS
 #define TORPOR_WOLFSSL_CORE
-/* The SDK says so on ESP32, and has no config.h. wolfSSL would ask for one. */
+/* Hybrid key exchange, by "defines": { "torpor": { "mlkem": 1 } } in the app's manifest; wolfSSL 5.8 or later. */
+#if defined(MODDEF_TORPOR_MLKEM) && MODDEF_TORPOR_MLKEM
+#define TORPOR_MLKEM
+#endif
+/* The SDK says on ESP32 that there is a config.h, which wolfSSL would then ask for. There is none. */
 #undef HAVE_CONFIG_H
