@@ -32,7 +32,7 @@ const TARGETS = [
 ];
 
 /** The DTLS engine alone, of the two that there are. */
-const ENGINES = { mbedTLS: "src/dtls/dtls.c", wolfSSL: "src/dtls/wolfssl/dtls.c" };
+const ENGINES = { mbedTLS: "src/dtls/dtls.c", wolfSSL: "src/dtls/wolfssl/core.c" };
 
 /** The parts of the table. Those of a board are compiled against declarations of the few ESP-IDF functions they call. */
 const PARTS = [
@@ -104,15 +104,10 @@ async function ensureLibrary(target, mbedtls) {
 }
 
 /** wolfSSL for the processor, with the device's configuration: one archive. */
-async function ensureWolfsslArchive(target, { source, version, options }) {
+async function ensureWolfsslArchive(target, { sources, version, options }) {
   const settings = readFileSync(join(ROOT, "src", "dtls", "wolfssl", "user_settings.h"));
-  const inputs = [settings, options.join(" "), target.flags.join(" "), SMALL.join(" ")];
+  const inputs = [settings, sources.join(" "), options.join(" "), target.flags.join(" "), SMALL.join(" ")];
   const folder = await cached(`wolfssl-${version}-${target.name}-${hashOf(...inputs)}`, async (out, work) => {
-    const sources = ["src", "wolfcrypt/src"].flatMap((name) =>
-      readdirSync(join(source, name))
-        .filter((file) => file.endsWith(".c") && !INCLUDED.test(file))
-        .map((file) => join(source, name, file)),
-    );
     await step(`compiling wolfSSL ${version} for ${target.name}`, "sh", [
       "-c",
       `set -e; cd "$1"; shift; for source in ${sources.join(" ")}; do "$@" -c "$source" -o "$(basename "$source").o"; done; ` +
@@ -123,9 +118,6 @@ async function ensureWolfsslArchive(target, { source, version, options }) {
   });
   return join(folder, "libwolfssl.a");
 }
-
-/** Files of wolfSSL that others include: as in src/dtls/wolfssl/CMakeLists.txt. */
-const INCLUDED = /^(bio|conf|evp|evp_pk|misc|pk|pk_ec|pk_rsa|ssl_[a-z0-9_]+|x509|x509_str)\.c$/;
 
 /** Bytes by input file of what a link keeps: the lines of GNU ld's map. */
 export function readMap(map) {

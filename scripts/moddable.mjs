@@ -1,19 +1,22 @@
 // Beside an installed Moddable SDK: what mcconfig needs to find, and the app's desktop build run without a display.
 //
 //     eval "$(npm run -s moddable -- --env)" && mcconfig -m -p lin -t build hosts/esp32/manifest.json
+//     eval "$(npm run -s moddable -- --env --engine wolfssl)"       # for hosts/esp32/manifest_wolfssl.json
 //     npm run moddable -- --run --state device --options '{"server":"coaps://127.0.0.1:5684"}' MC.SO
 //     npm run moddable -- --sdkconfig m5atom_s3_lite FOLDER
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { delimiter, join, resolve } from "node:path";
-import { main, SetupError, say, step } from "./run.mjs";
-import { cached, ensureMbedtls, hashOf, ROOT } from "./setup.mjs";
+import { engineOf, main, SetupError, say, step } from "./run.mjs";
+import { cached, ensureMbedtls, hashOf, ROOT, wolfsslForDevices } from "./setup.mjs";
 
 const HELP = `npm run moddable -- ARGUMENTS
 
   --env                        prints for a shell what mcconfig needs: TORPOR, TORPOR_MBEDTLS, and tsc on the PATH:
                                eval "$(npm run -s moddable -- --env)"
+  --env --engine wolfssl       TORPOR_WOLFSSL too, for manifest_wolfssl.json: the sources of wolfSSL, which is under the
+                               GPL or a commercial licence of wolfSSL Inc., and so is what is built with it
   --run --state DIR [--options JSON] MC.SO
                                one wake of a desktop build: its line on standard output, its exit status
   --sdkconfig BOARD FOLDER     for a board with an sdkconfig of its own: writes that and Torpor's into FOLDER, with a
@@ -30,7 +33,15 @@ function sdk() {
 
 async function environment() {
   const path = [process.env.PATH, join(ROOT, "node_modules", ".bin")].join(delimiter);
-  return { TORPOR: ROOT, TORPOR_MBEDTLS: await ensureMbedtls({ role: "device", bits: 64 }), PATH: path };
+  const mbedtls = { TORPOR: ROOT, TORPOR_MBEDTLS: await ensureMbedtls({ role: "device", bits: 64 }), PATH: path };
+  switch (engineOf()) {
+    case "mbedtls":
+      return mbedtls;
+    case "wolfssl":
+      return { ...mbedtls, TORPOR_WOLFSSL: resolve((await wolfsslForDevices()).source) };
+    default:
+      throw new SetupError(`--engine ${engineOf()}: expected mbedtls or wolfssl`);
+  }
 }
 
 function run(command, args, env = {}) {

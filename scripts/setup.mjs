@@ -431,6 +431,9 @@ function ensureMeasure() {
 
 const GET_WOLFSSL = `get the sources of wolfSSL ${WOLFSSL_FIRST} or later and name their folder: WOLFSSL_DIR=/path/to/wolfssl npm test`;
 
+/** Which of its sources every build of it takes, and how CMake reads that. */
+const WOLFSSL_LIST = ["manifest.json", "sources.cmake"].map((name) => join(ROOT, "src", "dtls", "wolfssl", name));
+
 function wolfsslVersionOf(source) {
   const file = join(source, "wolfssl", "version.h");
   return existsSync(file) ? /LIBWOLFSSL_VERSION_STRING\s+"([^"]+)"/.exec(readFileSync(file, "utf8"))?.[1] : undefined;
@@ -467,12 +470,17 @@ async function wolfsslSource(first) {
   return { source, version };
 }
 
-/** What a device's compiler is to be told: the sources, their version, and options. */
+/** What a device's compiler is to be told: the sources, of which manifest.json has the list, their version, and options. */
 export async function wolfsslForDevices() {
   const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
   const definitions = ["WOLFSSL_USER_SETTINGS", "TORPOR_WOLFSSL_CORE"].map((name) => `-D${name}`);
+  const { modules } = JSON.parse(readFileSync(WOLFSSL_LIST[0], "utf8"));
+  const listed = modules["*"].filter((path) => path.startsWith("$(TORPOR_WOLFSSL)/") && path.endsWith(".c"));
+  const sources = listed.map((path) => path.replace("$(TORPOR_WOLFSSL)", source));
   return {
     source,
+    // Without ML-KEM, whose files have other names in older versions: see sources.cmake.
+    sources: sources.filter((path) => !/\/wc_mlkem\w*\.c$/.test(path)),
     version,
     options: [...definitions, `-I${join(ROOT, "src", "dtls", "wolfssl")}`, "-isystem", source],
   };
@@ -495,7 +503,7 @@ export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitiz
     say(`torpor: wolfSSL ${version} lacks final ML-KEM: no hybrid key exchange`);
   }
   const inputs = [
-    ...contents([join(here, "user_settings.h"), join(here, "CMakeLists.txt")]),
+    ...contents([join(here, "user_settings.h"), join(here, "CMakeLists.txt"), ...WOLFSSL_LIST]),
     ...contents(
       ["src", "wolfcrypt", "wolfssl"].flatMap((name) => filesBelow(join(source, name), /\.[chi]$/)),
       source,
@@ -526,6 +534,7 @@ async function ensureWolfssl() {
   const here = join(ROOT, "test", "peers", "wolfssl");
   const inputs = [
     ...contents(filesBelow(here, /\.[ch]$|^CMakeLists\.txt$/)),
+    ...contents(WOLFSSL_LIST),
     ...contents(
       ["src", "wolfcrypt", "wolfssl"].flatMap((name) => filesBelow(join(source, name), /\.[ch]$/)),
       source,
@@ -651,8 +660,9 @@ export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding` and
- * `wolfsslSimulator` the second engine, `measure` what the benchmarks run processes by, each only where it was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding`,
+ * `wolfsslSimulator` and `wolfsslDebug` the second engine, `measure` what the benchmarks run processes by, each only where it
+ * was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -682,6 +692,7 @@ function ownInputs() {
   return [
     ...[...files, "scripts/setup.mjs"].map((name) => join(ROOT, name)),
     ...folders.flatMap((folder) => filesBelow(folder, /\.(ts|c|h)$|^(tsconfig\.json|CMakeLists\.txt)$/)),
+    ...WOLFSSL_LIST,
   ];
 }
 
@@ -724,7 +735,7 @@ export async function setup({
     others.push("wolfssl", "measure");
   }
   if (engine === "wolfssl") {
-    others.push("wolfsslBinding", "wolfsslSimulator");
+    others.push("wolfsslBinding", "wolfsslSimulator", ...(debug || tests ? ["wolfsslDebug"] : []));
   }
   if (isReady(wanted, ["binding", "simulator", ...others])) {
     return;
@@ -749,6 +760,9 @@ export async function setup({
   if (engine === "wolfssl") {
     parts.wolfsslBinding = join(await ensureNative({ engine }), "torpor.node");
     parts.wolfsslSimulator = await simulator({ bits, engine });
+    if (others.includes("wolfsslDebug")) {
+      parts.wolfsslDebug = await simulator({ bits: 64, variant: "debug", engine });
+    }
   }
   announce(parts);
   await ensureCompiled(parts.simulator);

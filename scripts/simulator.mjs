@@ -1,13 +1,14 @@
 // npm run simulator: builds what is missing or out of date, then runs a program in the simulated device.
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { main, SetupError, say } from "./run.mjs";
+import { engineOf, main, SetupError, say } from "./run.mjs";
 import { ROOT, setup } from "./setup.mjs";
 
 const HELP = `npm run simulator: runs an ES module on XS with a device's memory; one process is one wake
 
   npm run simulator -- MODULE.js [--state DIR] [--heap BYTES|esp32] [--stack SLOTS] [--dtls-heap BYTES] [--debug]
+                               [--engine wolfssl]
 
   MODULE.js          its default export is called once it is loaded. There are the modules "embedded:io/socket/udp",
                      "embedded:storage/key-value", "timer", "time" and "sleep" as the Moddable SDK has them, and trace
@@ -15,8 +16,9 @@ const HELP = `npm run simulator: runs an ES module on XS with a device's memory;
   --heap BYTES       XS memory: slots, chunks and stack together (32768; 0: no limit)
   --heap esp32       the SDK's ESP32: 32,768 bytes of chunks, 2,048 slots and a stack of 384 slots, each by itself
   --stack SLOTS      how much of it the stack takes (384)
-  --dtls-heap BYTES  memory of mbedTLS (0: no limit)
+  --dtls-heap BYTES  memory of the DTLS engine (0: no limit)
   --debug            64-bit slots, no limit of memory, and stack traces with file and line for what nobody catches
+  --engine wolfssl   with the DTLS engine over wolfSSL, which is under the GPL or a commercial licence
 
 Exit status 0: asleep, or nothing left to wait for. 1: the program, or an argument, is wrong. 65: memory full.
 66: stack overflow. 67: an exception that nobody handles. 68: a rejection. 69: anything else that XS gives up for.
@@ -38,25 +40,26 @@ function run(command, args) {
 
 await main(async () => {
   const given = process.argv.slice(2);
-  const args = given.filter((arg) => arg !== "--debug");
+  const args = given.filter((arg, i) => !/^--(debug$|engine(=|$))/.test(arg) && given[i - 1] !== "--engine");
   if (args.length === 0 || args.includes("--help") || args.includes("-h")) {
     process.stdout.write(HELP);
     return args.length === 0 ? 1 : 0;
   }
   const debug = given.includes("--debug");
-  await setup({ debug });
+  const engine = engineOf();
+  await setup({ debug, engine });
   const [module, ...options] = args;
   if (!existsSync(module)) {
     throw new SetupError(
       `there is no ${module}: expected the file of an ES module; npm run simulator -- --help tells more`,
     );
   }
-  const parts = JSON.parse(readFileSync(join(ROOT, "build", "native.json"), "utf8"));
-  const { slotsNotice } = await import("../build/hosts/node/simulator.js");
+  const { program, slotsNotice } = await import("../build/hosts/node/simulator.js");
   const notice = slotsNotice();
   if (notice !== undefined && !debug) {
     say(notice);
   }
   const modules = join(ROOT, "build", "hosts", "simulator", "modules");
-  return run(debug ? parts.debug : parts.simulator, [module, "--modules", modules, ...options]);
+  const build = debug ? "debug" : engine === "wolfssl" ? "wolfsslSimulator" : "simulator";
+  return run(program(build), [module, "--modules", modules, ...options]);
 });

@@ -124,6 +124,7 @@ function optionsOf(
     ...peer,
     resume: config.resume,
     keep: config.keep,
+    groups: config.groups?.split(","),
     geometry: { slots: number(config.slots, 4, 1, 64), slotBytes: number(config.slotBytes, 512, 256, 4096) },
     blockSize: number(config.block, 512, 16, 1024) as WakeOptions["blockSize"],
     // Its error says more than that of the whole wake, so it comes first.

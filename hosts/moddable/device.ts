@@ -31,6 +31,8 @@ export interface DeviceConfig {
   /** Slots of the session table (4) and bytes of each (512). */
   readonly slots?: number | undefined;
   readonly slotBytes?: number | undefined;
+  /** Groups for the key exchange, the most wanted first, with commas between: hybrid ones too in a build that has them. */
+  readonly groups?: string | undefined;
   /** Bytes of a CoAP block: 512. */
   readonly block?: BlockSize | undefined;
   /** Bytes of the largest answer: 8,192. */

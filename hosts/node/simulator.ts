@@ -58,7 +58,7 @@ const ENDS: Readonly<Record<number, string>> = {
   69: "the device's engine gave up",
 };
 
-type Parts = { readonly bits: 32 | 64 } & Readonly<Partial<Record<Build, string>>>;
+type Parts = { readonly bits: 32 | 64 } & Readonly<Partial<Record<Build | "wolfsslDebug", string>>>;
 
 function parts(): Parts {
   return JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as Parts;
@@ -76,9 +76,9 @@ export function deviceHeap(): number {
   return (32768 * parts().bits) / 32;
 }
 
-/** The file of a build. @throws TorporError where it was not made. */
+/** The file of a build; "debug" is over the DTLS engine of this process. @throws TorporError where it was not made. */
 export function program(build: Build): string {
-  const found = parts()[build];
+  const found = parts()[build === "debug" && engineName() === "wolfssl" ? "wolfsslDebug" : build];
   if (found === undefined) {
     throw new TorporError(`the simulator's ${build} build is not there: start it by npx torpor or npm run simulator`);
   }

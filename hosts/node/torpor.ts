@@ -239,9 +239,6 @@ function parseCommandLine(argv: readonly string[]): Arguments | LocalArguments |
   if (engineName() !== "mbedtls" && engineName() !== "wolfssl") {
     throw new UsageError(`--engine takes mbedtls or wolfssl, not "${engineName()}"`);
   }
-  if (values.debug && host === "simulator" && engineName() === "wolfssl") {
-    throw new UsageError("--debug has no simulator over wolfSSL: take --host node, or --engine mbedtls");
-  }
   const resume = values.resume;
   if (resume !== undefined && !isOneOf(RESUME, resume)) {
     throw new UsageError(`--resume takes context, session, ticket or none, not "${resume}"`);

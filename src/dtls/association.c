@@ -1,6 +1,6 @@
 /*
  * What of dtls.h is the same over each library: how an association is set up, and what is kept of it by the names that
- * both engines have for it. The rest is in dtls.c, or in wolfssl/dtls.c.
+ * both engines have for it. The rest is in dtls.c, or in wolfssl/core.c.
  */
 #if defined(TORPOR_WOLFSSL_CORE)
 #include "wolfssl/core.h"

@@ -2,7 +2,7 @@
  * The DTLS engine: a DTLS client (RFC 7925 profile) that does no I/O. Datagrams go in and come out by function calls,
  * time comes with the calls, and the host is told when to call next. No sockets, no clock, no files.
  *
- * There are two, and a build has one: dtls.c over mbedTLS 3.6 and 4.x has DTLS 1.2 (RFC 6347); wolfssl/dtls.c over
+ * There are two, and a build has one: dtls.c over mbedTLS 3.6 and 4.x has DTLS 1.2 (RFC 6347); wolfssl/core.c over
  * wolfSSL 5.7.2 and later prefers DTLS 1.3 (RFC 9147) and falls back to 1.2 in the same hello. It saves no contexts.
  *
  *     torpor_dtls *d;

@@ -314,4 +314,13 @@ describe("the app that gets flashed", () => {
     assert.deepEqual([outcome, sleep], ["done", 120]);
     assert.equal(device.limits[0]!.milliseconds, 100_000);
   });
+
+  it("asks for the groups that it is told, and says where its DTLS engine has none of that name", async () => {
+    device.config = { ...device.config, groups: "secp256r1" };
+    assert.equal((await device.wakeUp()).outcome, "done");
+    device.config = { ...device.config, operation: "crts", groups: "X25519MLKEM768,secp256r1" };
+    const { line, outcome } = await device.wakeUp();
+    assert.equal(outcome, "failed");
+    assert.match(line.error!, /does not have all of the groups X25519MLKEM768, secp256r1: mbedTLS/);
+  });
 });

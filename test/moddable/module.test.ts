@@ -4,7 +4,7 @@ import "../../hosts/node/native.js";
 import { strict as assert } from "node:assert";
 import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { checkout } from "../../hosts/node/native.js";
 import { factoryValues, nvsCSV } from "../../tools/factory.js";
 import { newFolder, run } from "../support/command.js";
@@ -18,6 +18,46 @@ function modules(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts") && !name.endsWith(".d.ts"))
     .map((name) => `torpor/${folder}/${name.slice(0, -3)}`);
+}
+
+type Modules = Record<string, string | string[]>;
+
+/**
+ * The C files that mcconfig compiles of a manifest and of those in this checkout that it includes: each pattern is a folder
+ * and the name of files, all of them or that with any ending; what "~" names is left out, whoever else has it.
+ */
+function cSources(manifest: string, platform: string, wolfssl = ""): string[] {
+  const [found, left] = [new Set<string>(), new Set<string>()];
+  const visited = new Set<string>();
+  const visit = (path: string): void => {
+    if (visited.has(path)) {
+      return;
+    }
+    visited.add(path);
+    const { include = [], modules = {}, platforms = {} } = JSON.parse(readFileSync(path, "utf8"));
+    const place = (name: string): string => join(dirname(path), name);
+    for (const name of include.filter((name: string) => name.startsWith("."))) {
+      visit(place(name));
+    }
+    for (const part of [modules, platforms[platform]?.modules ?? {}] as Modules[]) {
+      for (const [target, patterns] of Object.entries(part)) {
+        for (const pattern of [patterns].flat().filter((name) => /^(\.|\$\(TORPOR_WOLFSSL\))/.test(name))) {
+          const file = pattern.startsWith(".") ? place(pattern) : pattern.replace("$(TORPOR_WOLFSSL)", wolfssl);
+          const matches = pattern.endsWith("/")
+            ? []
+            : readdirSync(dirname(file)).filter((name) =>
+                [name, name.replace(/\.\w+$/, ""), "*"].includes(basename(file)),
+              );
+          assert.ok(matches.length > 0 || existsSync(file), `${manifest}: there is no ${pattern}`);
+          for (const name of matches.filter((name) => name.endsWith(".c"))) {
+            (target === "~" ? left : found).add(join(dirname(file), name));
+          }
+        }
+      }
+    }
+  };
+  visit(join(root, manifest));
+  return [...found].filter((file) => !left.has(file));
 }
 
 describe("the Moddable module", () => {
@@ -45,6 +85,44 @@ describe("the Moddable module", () => {
     for (const name of examples) {
       assert.deepEqual(json("examples", name, "manifest.json").include, ["../../manifest.json"]);
       assert.ok(read("examples", name, "main.ts").split("\n").length < 60, name);
+    }
+  });
+
+  it("has nothing of wolfSSL unless its manifest is included, which says so", () => {
+    for (const platform of ["lin", "esp32"]) {
+      const own = cSources(join("hosts", "esp32", "manifest.json"), platform);
+      assert.ok(own.includes(join(root, "src", "dtls", "dtls.c")));
+      assert.ok(own.every((file) => file.startsWith(root) && !file.includes("wolfssl")));
+    }
+    for (const name of ["manifest.json", "hosts/esp32/manifest.json", "hosts/esp32/manifest_app.json"]) {
+      assert.doesNotMatch(read(name), /wolfssl/i, name);
+    }
+    assert.deepEqual(json("hosts", "esp32", "manifest.json").include, ["../../manifest.json", "./manifest_app.json"]);
+  });
+
+  it("compiles over wolfSSL the same files but for the DTLS engine, no two of one name", async function () {
+    this.timeout(60_000);
+    const args = [join(root, "scripts", "moddable.mjs"), "--env", "--engine", "wolfssl"];
+    const { status, stdout, stderr } = await run(process.execPath, args);
+    assert.equal(status, 0, stderr);
+    const wolfssl = /^export TORPOR_WOLFSSL='(.+)'$/m.exec(stdout)![1]!;
+    const core = join(root, "src", "dtls", "wolfssl", "core.c");
+    for (const platform of ["lin", "esp32"]) {
+      const all = cSources(join("hosts", "esp32", "manifest_wolfssl.json"), platform, wolfssl);
+      const theirs = all.filter((file) => file.startsWith(wolfssl));
+      const own = cSources(join("hosts", "esp32", "manifest.json"), platform);
+      const expected = [...own.filter((file) => file !== join(root, "src", "dtls", "dtls.c")), core];
+      assert.deepEqual(all.filter((file) => !theirs.includes(file)).sort(), expected.sort());
+      assert.ok(theirs.length > 20);
+      // The SDK puts all objects into one folder, and drops the second of a name without a word.
+      const names = all.map((file) => basename(file));
+      assert.deepEqual([...new Set(names)], names);
+    }
+  });
+
+  it("has the one list of wolfSSL's sources: no other build of it names any", () => {
+    for (const path of ["src/dtls/wolfssl/CMakeLists.txt", "test/peers/wolfssl/CMakeLists.txt", "scripts/cross.mjs"]) {
+      assert.doesNotMatch(read(path), /wolfcrypt\/src|GLOB/, path);
     }
   });
 

@@ -177,6 +177,17 @@ describe("wakes over the engine over wolfSSL", () => {
     assert.equal(line.protocol, "DTLS 1.2");
   });
 
+  it("has wolfSSL in the simulator's debug build too: it speaks 1.3, and shows where it failed", async () => {
+    const server = await serve(...WOLFSSL);
+    const debug = [...WOLFSSL, "--host", "simulator", "--debug"];
+    const line = await done(server, ...debug);
+    assert.deepEqual([line.protocol, line.cipherSuite], ["DTLS 1.3", "TLS_AES_128_CCM_8_SHA256"]);
+    operation = "sren";
+    const { status, error } = await wake(server, ...debug);
+    assert.equal(status, 1);
+    assert.match(error, /no identity[\s\S]* at [^\n]*wake\.js:\d+\)/);
+  });
+
   it("tells which library runs DTLS, and what it lacks", async () => {
     const version = async (...args: string[]): Promise<string> =>
       (await run("hosts/node/torpor.js", ["--version", ...args]).ended).out;

@@ -1,5 +1,5 @@
 /*
- * What dtls.c and server.c of the engine over wolfSSL share with association.c: an association as both roles have it. Not
+ * What core.c and server.c of the engine over wolfSSL share with association.c: an association as both roles have it. Not
  * for users.
  */
 #ifndef TORPOR_DTLS_WOLFSSL_CORE_H
@@ -79,9 +79,9 @@ int torpor_dtls_wolfssl_configure(WOLFSSL_CTX *ctx, torpor_dtls_credentials *c);
 int torpor_dtls_wolfssl_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time);
 
 #if defined(TORPOR_SERVER)
-/* For dtls.c: a server's association has sent its flight and waits for the client's. */
+/* For core.c: a server's association has sent its flight and waits for the client's. */
 void torpor_dtls_server_waits(torpor_dtls *d);
-/* For dtls.c: the handshake of a server's association is over. */
+/* For core.c: the handshake of a server's association is over. */
 void torpor_dtls_server_opened(torpor_dtls *d);
 #endif
 
