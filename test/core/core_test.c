@@ -273,6 +273,73 @@ static torpor_dtls *open_client(torpor_dtls_server *s, unsigned cid_length, torp
 }
 
 /*
+ * The fuzzer `records` found over wolfSSL that the highest number of an authentic record went down by a forged record of the
+ * handshake's epoch, and up again by one of the epoch in use. By that number a server believes that a client has moved: two
+ * datagrams of anybody's took an association to their own address.
+ */
+static void test_highest_number_and_forged_epochs(void)
+{
+    uint8_t forged[5 + 16] = {0, 0, 0, 0, 16}, message[] = "number", answer[sizeof(message)];
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *server, *client = open_client(s, 0, &server);
+    uint64_t highest;
+
+    for (int i = 0; i < 5; i++) {
+        CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+        carry(client, server, 2, 0);
+        CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    }
+    highest = torpor_dtls_highest(server);
+    CHECK(highest > 3);
+    for (unsigned epoch = 0; epoch < 4; epoch++) {
+        forged[0] = (uint8_t) (0x2C | epoch); /* RFC 9147 section 4: a number of two bytes, a length */
+        CHECK(torpor_dtls_receive(server, 3, forged, sizeof(forged)) == 0);
+        CHECK(torpor_dtls_highest(server) == highest && torpor_dtls_pending(server) == 0);
+    }
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
+ * The first run of the fuzzers over wolfSSL 5.9.2 found that a client which offers DTLS 1.3 and a connection ID cannot fall back
+ * to a server of 1.2 that gives one: the library forgets its offer before it reads the answer. With a client of 1.2 it does
+ * not forget an offer that was turned down, and has a connection ID that nobody knows.
+ */
+static void test_connection_ids_of_each_version(void)
+{
+    static const unsigned OFFERED[] = {0, 8};
+
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned highest = i & 1 ? 12 : 13, length = OFFERED[i >> 1 & 1];
+        int given = (i & 4) == 0;
+        torpor_dtls_server *s = new_server();
+        torpor_dtls *client = new_client(0), *server;
+        uint8_t message[] = "to and fro", answer[sizeof(message)];
+
+        CHECK(torpor_dtls_server_options(s, (given ? 0u : TORPOR_DTLS_SERVER_NO_CONNECTION_IDS) |
+                                                (i & 8 ? TORPOR_DTLS_SERVER_ONLY_12 : 0u)) == 0);
+        CHECK(torpor_dtls_versions(client, 12, highest) == 0);
+        CHECK(torpor_dtls_offer_connection_id(client, length) == 0);
+        CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+        CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+        carry(client, server, 1, 0);
+        CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
+        CHECK(torpor_dtls_has_connection_id(client) == given && torpor_dtls_has_connection_id(server) == given);
+        CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+        CHECK(torpor_dtls_pending(client) == sizeof(message) + torpor_dtls_overhead(client));
+        carry(client, server, 2, 0);
+        CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+        CHECK(torpor_dtls_write(server, message, sizeof(message)) == 0);
+        carry(client, server, 3, 0);
+        CHECK(torpor_dtls_read(client, answer, sizeof(answer)) == sizeof(message));
+        torpor_dtls_free(client);
+        torpor_dtls_free(server);
+        torpor_dtls_server_release(s);
+    }
+}
+
+/*
  * The fuzzer `records` found that mbedTLS 3.6 ends an association, with an internal error of its own, for a datagram with
  * a record that it skips, of another epoch, say, and less than a record's header behind it. Nobody needs a key for that.
  */
@@ -840,6 +907,8 @@ int main(int argc, char **argv)
     test_damaged_contexts();
     test_contexts_with_long_connection_ids();
 #endif
+    test_connection_ids_of_each_version();
+    test_highest_number_and_forged_epochs();
     test_bytes_behind_a_skipped_record();
     test_sealing();
     test_hostile_datagrams();

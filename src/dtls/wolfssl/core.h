@@ -52,6 +52,7 @@ struct torpor_dtls {
     uint8_t offer_tickets;
     uint8_t offer_cid;
     uint8_t cid_length;
+    uint8_t cid_offered; /* and the server's answer is yet to be looked at */
     uint8_t psk_alone;
     uint8_t unique_length;
     uint8_t unique[TORPOR_DTLS_UNIQUE_MAX];

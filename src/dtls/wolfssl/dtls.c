@@ -219,21 +219,34 @@ static int on_send(WOLFSSL *ssl, char *bytes, int length, void *context)
     return length;
 }
 
+static size_t record_length(const torpor_dtls *d, const uint8_t *bytes, size_t length);
+
+/* Once the ServerHello is there: forgets the connection ID that was offered where the server has not taken it up. */
+static void settle_connection_id(torpor_dtls *d)
+{
+    if (d->cid_offered && d->ssl->options.serverState >= SERVER_HELLO_COMPLETE) {
+        DtlsCIDOnExtensionsParsed(d->ssl);
+        d->cid_offered = 0;
+    }
+}
+
 static int on_receive(WOLFSSL *ssl, char *bytes, int size, void *context)
 {
     torpor_dtls *d = context;
-    size_t length = d->in_length;
+    size_t length, given;
 
     (void) ssl;
     if (d->in == NULL) {
         return WOLFSSL_CBIO_ERR_WANT_READ;
     }
-    if (length > (size_t) size) {
-        length = (size_t) size; /* as a socket cuts a long datagram; its records then fail to parse and are dropped */
-    }
-    memcpy(bytes, d->in, length);
-    d->in = NULL;
-    return (int) length;
+    settle_connection_id(d);
+    /* As long as that is open, one record at a time: what is behind a ServerHello depends on it. */
+    length = d->cid_offered ? record_length(d, d->in, d->in_length) : d->in_length;
+    given = length < (size_t) size ? length : (size_t) size; /* as a socket cuts a long datagram, whose rest fails to parse */
+    memcpy(bytes, d->in, given);
+    d->in_length -= length;
+    d->in = d->in_length > 0 ? d->in + length : NULL;
+    return (int) given;
 }
 
 static int on_ticket(WOLFSSL *ssl, const unsigned char *ticket, int length, void *context)
@@ -742,6 +755,7 @@ static int work(torpor_dtls *d)
 
     if (d->state == TORPOR_DTLS_HANDSHAKE) {
         ret = wolfSSL_negotiate(d->ssl);
+        settle_connection_id(d);
         error = ret == WOLFSSL_SUCCESS ? 0 : wolfSSL_get_error(d->ssl, ret);
         if (error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE) {
 #if defined(TORPOR_SERVER)
@@ -897,7 +911,7 @@ static WOLFSSL_METHOD *client_method(const torpor_dtls *d)
 
 static int offer(torpor_dtls *d)
 {
-    int groups[TORPOR_DTLS_GROUPS_MAX];
+    int groups[TORPOR_DTLS_GROUPS_MAX], ret;
 
     for (size_t i = 0; i < d->group_count; i++) {
         groups[i] = d->groups[i];
@@ -913,7 +927,18 @@ static int offer(torpor_dtls *d)
         (d->psk_alone ? wolfSSL_no_dhe_psk(d->ssl) : wolfSSL_only_dhe_psk(d->ssl)) != 0) {
         return TORPOR_DTLS_ERR_SUPPORT;
     }
-    return d->offer_cid ? torpor_dtls_use_connection_id(d, d->cid_length) : 0;
+    if (!d->offer_cid) {
+        return 0;
+    }
+    /*
+     * wolfSSL 5.9.2 forgets what it offered before it parses the extensions of a ServerHello of DTLS 1.2 that answers one
+     * of 1.3, and then fails by the server's connection ID as by one that was not asked for; in one of 1.2 that answers 1.2
+     * it does not forget an offer that was turned down. So it is not told to settle that: we do, see settle_connection_id.
+     */
+    d->cid_offered = 1;
+    ret = torpor_dtls_use_connection_id(d, d->cid_length);
+    d->ssl->options.useDtlsCID = 0;
+    return ret;
 }
 
 int torpor_dtls_use_connection_id(torpor_dtls *d, size_t length)
