@@ -302,6 +302,70 @@ static void test_highest_number_and_forged_epochs(void)
 }
 
 /*
+ * The fuzzer `records` found that wolfSSL 5.9.2 ends an open association of DTLS 1.2 by one handshake message in the clear, such as
+ * a HelloRequest whose lengths contradict each other, or the message that the handshake would go on with.
+ */
+static void test_open_association_and_messages_in_the_clear(void)
+{
+    /* A handshake record of epoch 0: type, length of the body, number, offset and length of the fragment. */
+    uint8_t record[13 + 12 + 4] = {22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 1, 0, 0, 16}, message[] = "clear", answer[sizeof(message)];
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *server, *client;
+
+    CHECK(torpor_dtls_server_options(s, TORPOR_DTLS_SERVER_ONLY_12) == 0);
+    client = open_client(s, 0, &server);
+    for (unsigned i = 0; i < 20 * 12 * 2 * 2; i++) {
+        record[9] = (uint8_t) (i >> 8);
+        record[10] = (uint8_t) i;
+        record[13] = (uint8_t) (i % 20);
+        record[16] = 4;
+        record[18] = (uint8_t) (i / 20 % 12);
+        record[21] = (uint8_t) (i / 240 % 2);
+        record[24] = i / 480 ? 200 : 4;
+        for (int side = 0; side < (record[13] == 1 ? 1 : 2); side++) { /* over mbedTLS a ClientHello begins another handshake */
+            torpor_dtls *end = side ? server : client;
+            uint8_t sent[2048];
+            CHECK(torpor_dtls_receive(end, 2, record, sizeof(record)) == 0);
+            while (torpor_dtls_take(end, sent, sizeof(sent)) > 0) { /* a flight again, it may be */
+            }
+            CHECK(torpor_dtls_state(end) == TORPOR_DTLS_OPEN);
+        }
+    }
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 3, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
+ * wolfSSL 5.9.2 ends an association of DTLS 1.3 with CCM_8 after 64 records that do not authenticate: one datagram that anybody
+ * can send. After 32 it updates keys.
+ */
+static void test_many_forged_records(void)
+{
+    uint8_t forged[60 * 20] = {0}, message[] = "forged", answer[sizeof(message)];
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *server, *client = open_client(s, 0, &server);
+
+    for (size_t at = 0; at < sizeof(forged); at += 20) {
+        forged[at] = 0x27; /* RFC 9147 section 4: epoch 3, a number of one byte, a length */
+        forged[at + 3] = 16;
+    }
+    for (int i = 0; i < 100; i++) {
+        CHECK(torpor_dtls_receive(client, 2, forged, sizeof(forged)) == 0 && torpor_dtls_pending(client) == 0);
+        CHECK(torpor_dtls_receive(server, 2, forged, sizeof(forged)) == 0 && torpor_dtls_pending(server) == 0);
+    }
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 3, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
  * The first run of the fuzzers over wolfSSL 5.9.2 found that a client which offers DTLS 1.3 and a connection ID cannot fall back
  * to a server of 1.2 that gives one: the library forgets its offer before it reads the answer. With a client of 1.2 it does
  * not forget an offer that was turned down, and has a connection ID that nobody knows.
@@ -909,6 +973,8 @@ int main(int argc, char **argv)
 #endif
     test_connection_ids_of_each_version();
     test_highest_number_and_forged_epochs();
+    test_open_association_and_messages_in_the_clear();
+    test_many_forged_records();
     test_bytes_behind_a_skipped_record();
     test_sealing();
     test_hostile_datagrams();

@@ -40,6 +40,8 @@ struct torpor_dtls {
 
     const uint8_t *in; /* the datagram being received, until the library fetched it */
     size_t in_length;
+    unsigned in_records; /* of it that were looked at */
+    uint32_t forged; /* records that did not authenticate */
     torpor_dtls_datagram *first, *last;
     size_t queued; /* bytes */
     unsigned sent; /* datagrams so far: whether a call has sent something */

@@ -19,6 +19,10 @@
 #define NAME_MAX_BYTES 255
 /* Datagrams that wait to be taken, bytes in all: several flights. What exceeds it is lost, as datagrams are. */
 #define QUEUE_BYTES_MAX 16384u
+/* Records of one datagram that are looked at: more than any flight has, and less than the library's limits of forged ones. */
+#define RECORDS_MAX 16
+/* Records that do not authenticate, and end an association. */
+#define FORGED_MAX (1u << 20)
 /* A retransmission is never due later than this many milliseconds after the one before. */
 #define INTERVAL_MAX 3600000u
 
@@ -219,7 +223,88 @@ static int on_send(WOLFSSL *ssl, char *bytes, int length, void *context)
     return length;
 }
 
-static size_t record_length(const torpor_dtls *d, const uint8_t *bytes, size_t length);
+/* ---- which records the library gets to see ---- */
+
+/* RFC 9147 section 4: the first bits of a record with the unified header; connection ID, sequence number, length are there. */
+#define UNIFIED_MASK 0xE0
+#define UNIFIED 0x20
+#define UNIFIED_CID 0x10
+#define UNIFIED_LONG_NUMBER 0x08
+#define UNIFIED_LENGTH 0x04
+/* A protected record has at least as many bytes behind its header: its number is masked by them. */
+#define UNIFIED_BYTES_MIN 16
+#define CONTENT_FIRST change_cipher_spec
+#define CONTENT_LAST ack
+#define VERSION_AT 1
+#define EPOCH_AT 3
+
+static size_t number_at(const uint8_t *at, unsigned bytes)
+{
+    size_t value = 0;
+
+    while (bytes-- > 0) {
+        value = value << 8 | *at++;
+    }
+    return value;
+}
+
+/* Bytes of the well-formed record at the start of `bytes`, or 0. */
+static size_t record_length(const torpor_dtls *d, const uint8_t *bytes, size_t length)
+{
+    size_t cid = 0, header, content;
+
+#if defined(TORPOR_SERVER)
+    cid = d->server != NULL ? TORPOR_DTLS_SERVER_CID_BYTES : d->cid_length;
+#else
+    cid = d->cid_length;
+#endif
+    if ((bytes[0] & UNIFIED_MASK) == UNIFIED) {
+        header = 1 + ((bytes[0] & UNIFIED_CID) ? cid : 0) + ((bytes[0] & UNIFIED_LONG_NUMBER) ? 2 : 1);
+        if ((bytes[0] & UNIFIED_LENGTH) == 0) {
+            return length >= header + UNIFIED_BYTES_MIN ? length : 0;
+        }
+        if (length < header + 2) {
+            return 0;
+        }
+        content = number_at(bytes + header, 2);
+        header += 2;
+        return content >= UNIFIED_BYTES_MIN && content <= length - header ? header + content : 0;
+    }
+    /* After the handshake of DTLS 1.3 nothing comes in the clear. */
+    if (bytes[0] < CONTENT_FIRST || bytes[0] > CONTENT_LAST || length < DTLS_RECORD_HEADER_SZ ||
+        bytes[VERSION_AT] != DTLS_MAJOR || torpor_dtls_version(d) == TORPOR_DTLS_13) {
+        return 0;
+    }
+    header = DTLS_RECORD_HEADER_SZ + (bytes[0] == dtls12_cid ? cid : 0);
+    if (length < header) {
+        return 0;
+    }
+    content = number_at(bytes + header - 2, 2);
+    return content > 0 && content <= length - header ? header + content : 0;
+}
+
+/*
+ * Whether a record in the clear, to an open association of DTLS 1.2, is the start of the flight that the library has answered
+ * last: the answer was lost then, and goes out again. By any other it would fail, and nobody needs a key for one.
+ */
+static int is_repeated(const torpor_dtls *d, const uint8_t *record, size_t length)
+{
+    const uint8_t *message = record + DTLS_RECORD_HEADER_SZ;
+    size_t body = length - DTLS_RECORD_HEADER_SZ - DTLS_HANDSHAKE_HEADER_SZ;
+
+    return record[0] == handshake && length >= DTLS_RECORD_HEADER_SZ + DTLS_HANDSHAKE_HEADER_SZ &&
+           VerifyForDtlsMsgPoolSend(d->ssl, message[0], number_at(message + 6, 3)) &&
+           number_at(message + 4, 2) < d->ssl->keys.dtls_expected_peer_handshake_number &&
+           number_at(message + 9, 3) == body && number_at(message + 1, 3) >= body &&
+           number_at(message + 1, 3) <= MAX_HANDSHAKE_SZ;
+}
+
+/* Whether the library gets to see a well-formed record. */
+static int is_taken(const torpor_dtls *d, const uint8_t *record, size_t length)
+{
+    return torpor_dtls_version(d) != TORPOR_DTLS_12 || (record[0] & UNIFIED_MASK) == UNIFIED ||
+           number_at(record + EPOCH_AT, 2) != 0 || is_repeated(d, record, length);
+}
 
 /* Once the ServerHello is there: forgets the connection ID that was offered where the server has not taken it up. */
 static void settle_connection_id(torpor_dtls *d)
@@ -230,23 +315,50 @@ static void settle_connection_id(torpor_dtls *d)
     }
 }
 
+/*
+ * Gives the records of a datagram up to one that is not well-formed, behind which nothing can be found. The library fails by
+ * some that are not, which RFC 9147 section 4.5.2 has dropped: anybody could end an association by one datagram.
+ */
 static int on_receive(WOLFSSL *ssl, char *bytes, int size, void *context)
 {
     torpor_dtls *d = context;
-    size_t length, given;
+    size_t given = 0;
 
     (void) ssl;
-    if (d->in == NULL) {
-        return WOLFSSL_CBIO_ERR_WANT_READ;
-    }
     settle_connection_id(d);
-    /* As long as that is open, one record at a time: what is behind a ServerHello depends on it. */
-    length = d->cid_offered ? record_length(d, d->in, d->in_length) : d->in_length;
-    given = length < (size_t) size ? length : (size_t) size; /* as a socket cuts a long datagram, whose rest fails to parse */
-    memcpy(bytes, d->in, given);
-    d->in_length -= length;
-    d->in = d->in_length > 0 ? d->in + length : NULL;
-    return (int) given;
+    while (d->in != NULL && d->in_length > 0 && d->in_records < RECORDS_MAX) {
+        const uint8_t *record = d->in;
+        size_t length = record_length(d, record, d->in_length);
+        if (length == 0 || length > (size_t) size - given) {
+            break;
+        }
+        d->in += length;
+        d->in_length -= length;
+        d->in_records++;
+        if (is_taken(d, record, length)) {
+            memcpy(bytes + given, record, length);
+            given += length;
+            if (d->cid_offered) { /* what is behind a ServerHello depends on it */
+                return (int) given;
+            }
+        }
+    }
+    d->in = NULL;
+    return given > 0 ? (int) given : WOLFSSL_CBIO_ERR_WANT_READ;
+}
+
+/*
+ * Records that do not authenticate are counted (RFC 9147 section 4.5.3). The library ends an association after 64 of them where
+ * the tag has 8 bytes, which one datagram of anybody's can hold, and updates keys after 32. Its count starts anew with each
+ * datagram; ours ends an association after so many that one of them may have passed with a probability of 2^-44.
+ */
+static int count_forged(torpor_dtls *d)
+{
+    for (Dtls13Epoch *e = d->ssl->dtls13Epochs; e < d->ssl->dtls13Epochs + DTLS13_EPOCH_SIZE; e++) {
+        d->forged += (uint32_t) e->dropCount.n;
+        e->dropCount.n = 0;
+    }
+    return d->forged > FORGED_MAX ? DECRYPT_ERROR : 0;
 }
 
 static int on_ticket(WOLFSSL *ssl, const unsigned char *ticket, int length, void *context)
@@ -820,6 +932,9 @@ static int step(torpor_dtls *d)
     unsigned sent = d->sent;
     int ret = work(d);
 
+    if (ret == 0 && (ret = count_forged(d)) != 0) {
+        fail_by(d, ret);
+    }
     if (d->state == TORPOR_DTLS_HANDSHAKE || d->state == TORPOR_DTLS_OPEN) {
         if (d->sent != sent) {
             d->interval = d->timer_first; /* something new, or the answer to something old that came again */
@@ -827,71 +942,6 @@ static int step(torpor_dtls *d)
         set_timer(d, sent);
     }
     return ret;
-}
-
-/* RFC 9147 section 4: the first bits of a record with the unified header; connection ID, sequence number, length are there. */
-#define UNIFIED_MASK 0xE0
-#define UNIFIED 0x20
-#define UNIFIED_CID 0x10
-#define UNIFIED_LONG_NUMBER 0x08
-#define UNIFIED_LENGTH 0x04
-/* A protected record has at least as many bytes behind its header: its number is masked by them. */
-#define UNIFIED_BYTES_MIN 16
-#define CONTENT_FIRST change_cipher_spec
-#define CONTENT_LAST ack
-#define VERSION_AT 1
-
-/* Bytes of the well-formed record at the start of `bytes`, or 0. */
-static size_t record_length(const torpor_dtls *d, const uint8_t *bytes, size_t length)
-{
-    size_t cid = 0, header, content;
-
-#if defined(TORPOR_SERVER)
-    cid = d->server != NULL ? TORPOR_DTLS_SERVER_CID_BYTES : d->cid_length;
-#else
-    cid = d->cid_length;
-#endif
-    if ((bytes[0] & UNIFIED_MASK) == UNIFIED) {
-        header = 1 + ((bytes[0] & UNIFIED_CID) ? cid : 0) + ((bytes[0] & UNIFIED_LONG_NUMBER) ? 2 : 1);
-        if ((bytes[0] & UNIFIED_LENGTH) == 0) {
-            return length >= header + UNIFIED_BYTES_MIN ? length : 0;
-        }
-        if (length < header + 2) {
-            return 0;
-        }
-        content = (size_t) bytes[header] << 8 | bytes[header + 1];
-        header += 2;
-        return content >= UNIFIED_BYTES_MIN && content <= length - header ? header + content : 0;
-    }
-    /* After the handshake of DTLS 1.3 nothing comes in the clear. */
-    if (bytes[0] < CONTENT_FIRST || bytes[0] > CONTENT_LAST || length < DTLS_RECORD_HEADER_SZ ||
-        bytes[VERSION_AT] != DTLS_MAJOR || torpor_dtls_version(d) == TORPOR_DTLS_13) {
-        return 0;
-    }
-    header = DTLS_RECORD_HEADER_SZ + (bytes[0] == dtls12_cid ? cid : 0);
-    if (length < header) {
-        return 0;
-    }
-    content = (size_t) bytes[header - 2] << 8 | bytes[header - 1];
-    return content > 0 && content <= length - header ? header + content : 0;
-}
-
-/*
- * Bytes of the records at the start of a datagram that are well-formed. The library fails by some that are not, which RFC
- * 9147 section 4.5.2 has dropped: anybody could end an association by one datagram.
- */
-static size_t well_formed(const torpor_dtls *d, const uint8_t *datagram, size_t length)
-{
-    size_t at = 0;
-
-    while (at < length) {
-        size_t record = record_length(d, datagram + at, length - at);
-        if (record == 0) {
-            break;
-        }
-        at += record;
-    }
-    return at;
 }
 
 static int check_running(const torpor_dtls *d)
@@ -1012,12 +1062,9 @@ int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, s
         return ret;
     }
     torpor_dtls_wolfssl_enter(d, now);
-    length = well_formed(d, datagram, length);
-    if (length == 0) {
-        return 0;
-    }
     d->in = datagram;
     d->in_length = length;
+    d->in_records = 0;
     ret = step(d);
     d->in = NULL;
     return ret;
