@@ -430,6 +430,12 @@ export async function ensureFuzzers({ coverage = false } = {}) {
   });
 }
 
+/** What runs once more over the second engine: its own tests, and those that both engines must pass from the same files. */
+export const SECOND_ENGINE_TESTS = [
+  "test/wolfssl/**/*.test.ts",
+  ...["engine", "hostile", "loss"].map((name) => `test/dtls/${name}.test.ts`),
+];
+
 /** The program `measure` of the benchmarks: the folder that holds it. */
 function ensureMeasure() {
   const source = join(ROOT, "tools", "bench", "measure.c");
