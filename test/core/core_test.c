@@ -340,6 +340,50 @@ static void test_open_association_and_messages_in_the_clear(void)
 }
 
 /*
+ * A client of DTLS 1.2 that is open still answers a server whose flight it has answered before: with its last flight, which was
+ * lost. What starts that is in the clear, and is to come through where other such records do not.
+ */
+static void test_last_flight_that_is_lost(void)
+{
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *client, *server;
+    torpor_dtls_session_info info;
+    uint8_t session[1024], datagram[2048], message[] = "lost", answer[sizeof(message)];
+    size_t length;
+    int hellos = 2;
+
+    CHECK(torpor_dtls_server_options(s, TORPOR_DTLS_SERVER_ONLY_12) == 0);
+    client = open_client(s, 0, &server);
+    CHECK(torpor_dtls_session(client, session, sizeof(session), &length, &info) == 0 && length > 0);
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+
+    client = new_client(0);
+    CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+    CHECK(torpor_dtls_start(client, 0, TIME, session, length) == 0);
+    while (torpor_dtls_state(client) == TORPOR_DTLS_HANDSHAKE) {
+        torpor_dtls *from = torpor_dtls_pending(client) > 0 ? client : server, *to = from == client ? server : client;
+        int size = torpor_dtls_take(from, datagram, sizeof(datagram));
+        CHECK(size > 0);
+        if (from == server || hellos-- > 0) {
+            CHECK(torpor_dtls_receive(to, 1, datagram, (size_t) size) == 0);
+        }
+    }
+    CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(server) == TORPOR_DTLS_HANDSHAKE);
+    while (torpor_dtls_take(client, datagram, sizeof(datagram)) > 0) {
+    }
+    CHECK(torpor_dtls_elapse(server, torpor_dtls_deadline(server)) == 0 && torpor_dtls_pending(server) > 0);
+    carry(client, server, 10000, 0);
+    CHECK(torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 10001, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
  * wolfSSL 5.9.2 ends an association of DTLS 1.3 with CCM_8 after 64 records that do not authenticate: one datagram that anybody
  * can send. After 32 it updates keys.
  */
@@ -974,6 +1018,7 @@ int main(int argc, char **argv)
     test_connection_ids_of_each_version();
     test_highest_number_and_forged_epochs();
     test_open_association_and_messages_in_the_clear();
+    test_last_flight_that_is_lost();
     test_many_forged_records();
     test_bytes_behind_a_skipped_record();
     test_sealing();

@@ -19,7 +19,7 @@
 #define NAME_MAX_BYTES 255
 /* Datagrams that wait to be taken, bytes in all: several flights. What exceeds it is lost, as datagrams are. */
 #define QUEUE_BYTES_MAX 16384u
-/* Records of one datagram that are looked at: more than any flight has, and less than the library's limits of forged ones. */
+/* Records of one datagram that are looked at: more than a flight has there, and less than the library's limits of forged ones. */
 #define RECORDS_MAX 16
 /* Records that do not authenticate, and end an association. */
 #define FORGED_MAX (1u << 20)
@@ -285,7 +285,8 @@ static size_t record_length(const torpor_dtls *d, const uint8_t *bytes, size_t l
 
 /*
  * Whether a record in the clear, to an open association of DTLS 1.2, is the start of the flight that the library has answered
- * last: the answer was lost then, and goes out again. By any other it would fail, and nobody needs a key for one.
+ * last: the answer was lost then, and goes out again. By any other it would fail, and nobody needs a key for one. It would
+ * also by one of the number that it expects, which begins at 0 again once a handshake is over.
  */
 static int is_repeated(const torpor_dtls *d, const uint8_t *record, size_t length)
 {
@@ -293,8 +294,8 @@ static int is_repeated(const torpor_dtls *d, const uint8_t *record, size_t lengt
     size_t body = length - DTLS_RECORD_HEADER_SZ - DTLS_HANDSHAKE_HEADER_SZ;
 
     return record[0] == handshake && length >= DTLS_RECORD_HEADER_SZ + DTLS_HANDSHAKE_HEADER_SZ &&
-           VerifyForDtlsMsgPoolSend(d->ssl, message[0], number_at(message + 6, 3)) &&
-           number_at(message + 4, 2) < d->ssl->keys.dtls_expected_peer_handshake_number &&
+           message[0] != hello_request && VerifyForDtlsMsgPoolSend(d->ssl, message[0], number_at(message + 6, 3)) &&
+           number_at(message + 4, 2) != d->ssl->keys.dtls_expected_peer_handshake_number &&
            number_at(message + 9, 3) == body && number_at(message + 1, 3) >= body &&
            number_at(message + 1, 3) <= MAX_HANDSHAKE_SZ;
 }
