@@ -322,9 +322,14 @@ static void test_open_association_and_messages_in_the_clear(void)
         record[18] = (uint8_t) (i / 20 % 12);
         record[21] = (uint8_t) (i / 240 % 2);
         record[24] = i / 480 ? 200 : 4;
-        for (int side = 0; side < (record[13] == 1 ? 1 : 2); side++) { /* over mbedTLS a ClientHello begins another handshake */
+        for (int side = 0; side < 2; side++) {
             torpor_dtls *end = side ? server : client;
             uint8_t sent[2048];
+#if !defined(TORPOR_ENGINE_WOLFSSL)
+            if (side && record[13] == 1) { /* over mbedTLS a ClientHello begins another handshake */
+                continue;
+            }
+#endif
             CHECK(torpor_dtls_receive(end, 2, record, sizeof(record)) == 0);
             while (torpor_dtls_take(end, sent, sizeof(sent)) > 0) { /* a flight again, it may be */
             }

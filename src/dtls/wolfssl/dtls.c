@@ -294,7 +294,8 @@ static int is_repeated(const torpor_dtls *d, const uint8_t *record, size_t lengt
     size_t body = length - DTLS_RECORD_HEADER_SZ - DTLS_HANDSHAKE_HEADER_SZ;
 
     return record[0] == handshake && length >= DTLS_RECORD_HEADER_SZ + DTLS_HANDSHAKE_HEADER_SZ &&
-           message[0] != hello_request && VerifyForDtlsMsgPoolSend(d->ssl, message[0], number_at(message + 6, 3)) &&
+           message[0] != hello_request && message[0] != client_hello && /* which begin another handshake */
+           VerifyForDtlsMsgPoolSend(d->ssl, message[0], number_at(message + 6, 3)) &&
            number_at(message + 4, 2) != d->ssl->keys.dtls_expected_peer_handshake_number &&
            number_at(message + 9, 3) == body && number_at(message + 1, 3) >= body &&
            number_at(message + 1, 3) <= MAX_HANDSHAKE_SZ;
