@@ -389,6 +389,54 @@ static void test_last_flight_that_is_lost(void)
 }
 
 /*
+ * Once a handshake of DTLS 1.3 has keys, wolfSSL 5.9.2 drops what is in the clear, but for acknowledgements: one of a wrong length
+ * from anybody ended it.
+ */
+static void test_acknowledgements_in_the_clear(void)
+{
+    static const uint8_t LENGTHS[][2] = {{128, 128}, {16, 16}, {15, 15}, {255, 16}, {0, 0}, {0, 16}};
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *client = new_client(0), *server;
+    uint8_t datagram[2048], message[] = "acknowledged", answer[sizeof(message)];
+    int size, first;
+
+    CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+    CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+    for (;;) {
+        torpor_dtls *from = torpor_dtls_pending(client) > 0 ? client : server, *to = from == client ? server : client;
+        size = torpor_dtls_take(from, datagram, sizeof(datagram));
+        CHECK(size > 13);
+        first = 13 + (datagram[11] << 8 | datagram[12]);
+        if (from == server && (size > first || torpor_dtls_pending(server) > 0)) { /* a ServerHello, and more behind it */
+            break;
+        }
+        CHECK(torpor_dtls_receive(to, 1, datagram, (size_t) size) == 0);
+    }
+    CHECK(torpor_dtls_receive(client, 1, datagram, (size_t) first) == 0);
+    for (size_t i = 0; i < sizeof(LENGTHS) / sizeof(LENGTHS[0]); i++) {
+        /* RFC 9147 section 7: a list of epochs and numbers; here of the keys of the handshake. */
+        uint8_t forged[13 + 2 + 128] = {26, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 1, (uint8_t) i};
+        forged[12] = (uint8_t) (2 + LENGTHS[i][1]);
+        forged[14] = LENGTHS[i][0];
+        for (size_t number = 0; number < 8; number++) {
+            forged[13 + 2 + 16 * number + 7] = 2;
+            forged[13 + 2 + 16 * number + 15] = (uint8_t) number;
+        }
+        CHECK(torpor_dtls_receive(client, 2, forged, 13u + 2 + LENGTHS[i][1]) == 0);
+        CHECK(torpor_dtls_state(client) == TORPOR_DTLS_HANDSHAKE);
+    }
+    CHECK(size == first || torpor_dtls_receive(client, 3, datagram + first, (size_t) (size - first)) == 0);
+    carry(client, server, 3, 0);
+    CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN);
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 4, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
  * wolfSSL 5.9.2 ends an association of DTLS 1.3 with CCM_8 after 64 records that do not authenticate: one datagram that anybody
  * can send. After 32 it updates keys.
  */
@@ -1024,6 +1072,7 @@ int main(int argc, char **argv)
     test_highest_number_and_forged_epochs();
     test_open_association_and_messages_in_the_clear();
     test_last_flight_that_is_lost();
+    test_acknowledgements_in_the_clear();
     test_many_forged_records();
     test_bytes_behind_a_skipped_record();
     test_sealing();

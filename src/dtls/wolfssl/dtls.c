@@ -301,11 +301,36 @@ static int is_repeated(const torpor_dtls *d, const uint8_t *record, size_t lengt
            number_at(message + 1, 3) <= MAX_HANDSHAKE_SZ;
 }
 
+/*
+ * Whether an acknowledgement in the clear (RFC 9147 section 7) is one of records in the clear, a part of a hello; those of others
+ * are protected. The library takes it at any time before the end of a handshake, and fails by a length that is wrong.
+ */
+static int is_of_hellos(const uint8_t *record, size_t length)
+{
+    static const uint8_t EPOCH_0[OPAQUE64_LEN];
+    const uint8_t *numbers = record + DTLS_RECORD_HEADER_SZ + OPAQUE16_LEN;
+    size_t listed = length - DTLS_RECORD_HEADER_SZ - OPAQUE16_LEN;
+
+    if (length < DTLS_RECORD_HEADER_SZ + OPAQUE16_LEN || listed % DTLS13_RN_SIZE != 0 ||
+        number_at(record + DTLS_RECORD_HEADER_SZ, OPAQUE16_LEN) != listed) {
+        return 0;
+    }
+    for (size_t at = 0; at < listed; at += DTLS13_RN_SIZE) {
+        if (memcmp(numbers + at, EPOCH_0, sizeof(EPOCH_0)) != 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 /* Whether the library gets to see a well-formed record. */
 static int is_taken(const torpor_dtls *d, const uint8_t *record, size_t length)
 {
-    return torpor_dtls_version(d) != TORPOR_DTLS_12 || (record[0] & UNIFIED_MASK) == UNIFIED ||
-           number_at(record + EPOCH_AT, 2) != 0 || is_repeated(d, record, length);
+    if ((record[0] & UNIFIED_MASK) == UNIFIED || number_at(record + EPOCH_AT, 2) != 0) {
+        return 1;
+    }
+    return torpor_dtls_version(d) == TORPOR_DTLS_12 ? is_repeated(d, record, length)
+                                                    : record[0] != ack || is_of_hellos(record, length);
 }
 
 /* Once the ServerHello is there: forgets the connection ID that was offered where the server has not taken it up. */
