@@ -1,5 +1,5 @@
 // npm run coverage: which lines of src/ the tests go through: C by clang (the core's test, the fuzzers' kept inputs, and
-// the tests in Node.js through the binding), TypeScript by V8 and c8 (the tests in Node.js).
+// the tests in Node.js through the binding, over both engines), TypeScript by V8 and c8 (the tests in Node.js).
 
 import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import ts from "typescript";
 import { unpack } from "./fuzz.mjs";
 import { main, optionsOf, SetupError, say, step } from "./run.mjs";
-import { CORE_FUZZERS, ensureFuzzers, ensureNative, ROOT, setup } from "./setup.mjs";
+import { CORE_FUZZERS, ensureFuzzers, ensureNative, ROOT, SECOND_ENGINE_TESTS, setup } from "./setup.mjs";
 
 const HELP = `npm run coverage: the lines of src/ that the tests go through, C and TypeScript
 
@@ -48,17 +48,24 @@ function output(command, args, env = {}) {
   });
 }
 
-/** The mocha tests with the binding that counts; their standard output is shown only where they fail. */
-async function mocha(tests, profiles, v8, binding) {
+/** The mocha tests with the bindings that count; their standard output is shown only where they fail. */
+async function mocha(tests, profiles, v8, bindings) {
   const native = join(ROOT, "build", "native.json");
   const parts = readFileSync(native, "utf8");
   // An interrupted run must not leave this binding in place: without the stamp, the next setup writes the file anew.
   rmSync(join(ROOT, "build", ".ready"), { force: true });
-  writeFileSync(native, JSON.stringify({ ...JSON.parse(parts), binding }));
+  writeFileSync(native, JSON.stringify({ ...JSON.parse(parts), ...bindings }));
   try {
-    const args = [join(ROOT, "node_modules", "mocha", "bin", "mocha.js"), "--reporter", "dot", ...tests];
+    const args = [join(ROOT, "node_modules", "mocha", "bin", "mocha.js"), "--reporter", "dot"];
     const env = { ...process.env, LLVM_PROFILE_FILE: join(profiles, "node-%4m.profraw"), NODE_V8_COVERAGE: v8 };
-    await step("tests in Node.js", process.execPath, args, { cwd: ROOT, env });
+    await step("tests in Node.js", process.execPath, [...args, ...tests], { cwd: ROOT, env });
+    if (tests === TESTS) {
+      const second = { ...env, TORPOR_ENGINE: "wolfssl" };
+      await step("tests over the second engine", process.execPath, [...args, ...SECOND_ENGINE_TESTS], {
+        cwd: ROOT,
+        env: second,
+      });
+    }
   } finally {
     writeFileSync(native, parts);
   }
@@ -148,29 +155,31 @@ function codeOnly({ name, all, missing }) {
 async function measure({ tests, withLines }) {
   await setup({ tests: true });
   const native = await ensureNative({ coverage: true });
+  const second = await ensureNative({ coverage: true, engine: "wolfssl" });
   const fuzzers = await ensureFuzzers({ coverage: true });
   const scratch = mkdtempSync(join(tmpdir(), "torpor-coverage-"));
   try {
     const profiles = join(scratch, "profiles");
     const v8 = join(scratch, "v8");
-    const folder = join(scratch, "core");
-    for (const made of [profiles, v8, folder]) {
+    const folders = [join(scratch, "core"), join(scratch, "second")];
+    for (const made of [profiles, v8, ...folders]) {
       mkdirSync(made);
     }
     const env = (name) => ({ env: { ...process.env, LLVM_PROFILE_FILE: join(profiles, `${name}.profraw`) } });
-    await step("C core", join(native, "core_test"), [folder], { cwd: folder, ...env("core") });
+    await step("C core", join(native, "core_test"), [folders[0]], { cwd: folders[0], ...env("core") });
+    await step("C core over wolfSSL", join(second, "core_test"), [folders[1]], { cwd: folders[1], ...env("second") });
     for (const name of CORE_FUZZERS) {
       unpack(name, join(scratch, name));
       await step(`kept inputs of ${name}`, join(fuzzers, name), ["-runs=0", join(scratch, name)], env(name));
     }
-    await mocha(tests, profiles, v8, join(native, "torpor.node"));
+    const bindings = { binding: join(native, "torpor.node"), wolfsslBinding: join(second, "torpor.node") };
+    await mocha(tests, profiles, v8, bindings);
 
     const data = join(scratch, "all.profdata");
     const raw = readdirSync(profiles).map((name) => join(profiles, name));
     await output("llvm-profdata", ["merge", "-sparse", ...raw, "-o", data]);
     const programs = [
-      join(native, "torpor.node"),
-      join(native, "core_test"),
+      ...[native, second].flatMap((from) => [join(from, "torpor.node"), join(from, "core_test")]),
       ...CORE_FUZZERS.map((name) => join(fuzzers, name)),
     ];
     const objects = programs.flatMap((program, index) => (index === 0 ? [program] : ["-object", program]));

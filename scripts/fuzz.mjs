@@ -36,6 +36,9 @@ const FUZZERS = {
   saved: "bytes into the loaders of sessions and contexts",
   crypto: "certificates, chains, keys, parts of requests and sealed texts into the C core",
   storage: "bytes of key files, of a board's storage and of retained memory",
+  "handshake-wolfssl": "the same as handshake over the second engine: DTLS 1.3, its fallback to 1.2",
+  "records-wolfssl": "the same as records over the second engine: tickets, key updates, acknowledgements",
+  "saved-wolfssl": "the same as saved over the second engine: sessions of DTLS 1.3 and 1.2",
   coap: "CoAP messages, blocks, links, URIs, addresses, texts",
   der: "DER: certificates, names, certs-only, CSR attributes, multipart",
   table: "bytes of session tables in retained memory and in flash",
@@ -46,6 +49,7 @@ const FUZZERS = {
 const CORPUS = join(ROOT, "test", "fuzz", "corpus");
 /** Longest inputs, in bytes. */
 const LONGEST = { handshake: 1024, records: 1024, saved: 2048, crypto: 2048, storage: 8192 };
+const longest = (name) => LONGEST[name.replace("-wolfssl", "")];
 
 // ---- the kept corpora: a file for each fuzzer, a line of Base64 for each input ----
 
@@ -97,7 +101,7 @@ const again = (name, input) => `npm run fuzz -- --only ${name} --input ${input}`
 async function runCore(name, { programs, seconds, seed, kept, found, findings }, tell) {
   const program = join(programs, name);
   const args = [
-    ...["-print_final_stats=1", "-timeout=25", "-rss_limit_mb=2048", "-len_control=10", `-max_len=${LONGEST[name]}`],
+    ...["-print_final_stats=1", "-timeout=25", "-rss_limit_mb=2048", "-len_control=10", `-max_len=${longest(name)}`],
     ...[`-seed=${seed}`, `-artifact_prefix=${findings}/`, seconds > 0 ? `-max_total_time=${seconds}` : "-runs=0"],
     ...[found, kept],
   ];
@@ -297,7 +301,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     }
     if (values.list) {
       for (const [name, what] of Object.entries(FUZZERS)) {
-        process.stdout.write(`${name.padEnd(11)}${what}\n`);
+        process.stdout.write(`${name.padEnd(18)}${what}\n`);
       }
       return 0;
     }

@@ -391,31 +391,52 @@ export async function ensureNative({ sanitize = false, coverage = false, engine 
   });
 }
 
-/** The C core's fuzzers by name, one program each: test/fuzz/core/. */
-export const CORE_FUZZERS = ["handshake", "records", "saved", "crypto", "storage"];
+/** The C core's fuzzers, one program each: test/fuzz/core/. By engine: those that know of one are built over each. */
+const FUZZERS_BY_ENGINE = {
+  mbedtls: ["handshake", "records", "saved", "crypto", "storage"],
+  wolfssl: ["handshake", "records", "saved"],
+};
+const fuzzerName = (target, engine) => (engine === "mbedtls" ? target : `${target}-${engine}`);
+/** Their names, such as "records" and "records-wolfssl". */
+export const CORE_FUZZERS = Object.entries(FUZZERS_BY_ENGINE).flatMap(([engine, targets]) =>
+  targets.map((target) => fuzzerName(target, engine)),
+);
 
 /** What clang builds: the fuzzers, or for line coverage the fuzzers, the binding and the core's tests. The folder. */
 export async function ensureFuzzers({ coverage = false } = {}) {
   await ensureClang();
   const mbedtls = await ensureMbedtls({ fuzz: true });
+  const wolfssl = await ensureWolfsslLibrary({ fuzz: true });
   const inputs = [
     join(ROOT, "CMakeLists.txt"),
     ...["src", "hosts", "test"].flatMap((folder) => filesBelow(join(ROOT, folder), /\.[ch]$/)),
   ];
   const label = `fuzzers-${coverage ? "coverage-" : ""}`;
-  return cached(`${label}${hashOf(compiler("clang"), mbedtls, ...contents(inputs))}`, async (folder, work) => {
-    say(`torpor: building the fuzzers of the C core${coverage ? ", with coverage" : ""}`);
-    const build = join(work, "build");
-    await step("configuring the fuzzers", "cmake", [
-      ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_C_COMPILER=clang"],
-      ...[`-DMBEDTLS_PREFIX=${mbedtls}`, "-DTORPOR_FUZZ=ON", `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
-    ]);
-    await step("compiling the fuzzers", "ninja", ["-C", build]);
-    for (const name of CORE_FUZZERS) {
-      renameSync(join(build, name), join(folder, name));
+  const name = `${label}${hashOf(compiler("clang"), mbedtls, wolfssl.folder, ...contents(inputs))}`;
+  return cached(name, async (folder, work) => {
+    say(`torpor: building the fuzzers of the C core, over both engines${coverage ? ", with coverage" : ""}`);
+    for (const [engine, targets] of Object.entries(FUZZERS_BY_ENGINE)) {
+      const build = join(work, engine);
+      await step(`configuring the fuzzers over ${engine}`, "cmake", [
+        ...["-S", ROOT, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=RelWithDebInfo", "-DCMAKE_C_COMPILER=clang"],
+        ...[`-DMBEDTLS_PREFIX=${mbedtls}`, "-DTORPOR_FUZZ=ON", `-DTORPOR_COVERAGE=${coverage ? "ON" : "OFF"}`],
+        ...(engine === "wolfssl" ? wolfssl.options : []),
+      ]);
+      await step(`compiling the fuzzers over ${engine}`, "ninja", ["-C", build]);
+      for (const target of targets) {
+        renameSync(join(build, target), join(folder, fuzzerName(target, engine)));
+      }
     }
   });
 }
+
+/** What runs once more over the second engine: its own tests, and those that both engines must pass from the same files. */
+export const SECOND_ENGINE_TESTS = [
+  "test/wolfssl/**/*.test.ts",
+  ...["engine", "hostile", "hostile-server", "loss"].map((name) => `test/dtls/${name}.test.ts`),
+  "test/enrollment/hostile-server.test.ts",
+  ...["kill", "loss", "misbehave"].map((name) => `test/command/${name}.test.ts`),
+];
 
 /** The program `measure` of the benchmarks: the folder that holds it. */
 function ensureMeasure() {
@@ -490,7 +511,7 @@ export async function wolfsslForDevices() {
  * wolfSSL as a static library with our configuration: the folder with libwolfssl.a, and the options of CMake for what is
  * linked with it. Under the GPL or a commercial licence: only where it was asked for.
  */
-export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitize = false } = {}) {
+export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitize = false, fuzz = false } = {}) {
   const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
   const here = join(ROOT, "src", "dtls", "wolfssl");
   const definitions = ["TORPOR_WOLFSSL_CORE"];
@@ -510,15 +531,16 @@ export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitiz
     ),
   ];
   const defines = `-DTORPOR_WOLFSSL_DEFINITIONS=${definitions.join(";")}`;
-  const label = `${role}-${bits}-${sanitize ? "sanitized-" : ""}`;
+  const label = `${role}-${bits}-${sanitize ? "sanitized-" : ""}${fuzz ? "fuzz-" : ""}`;
   const folder = await cached(
-    `wolfssl-library-${version}-${label}${hashOf(compiler(), defines, ...inputs)}`,
+    `wolfssl-library-${version}-${label}${hashOf(compiler(fuzz ? "clang" : "gcc"), defines, ...inputs)}`,
     async (made, work) => {
       say(`torpor: building wolfSSL ${version} for a ${bits}-bit ${role}`);
       const build = join(work, "build");
       await step("configuring wolfSSL", "cmake", [
         ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=None", `-DWOLFSSL_SOURCE=${source}`],
         ...[`-DBITS=${bits}`, `-DTORPOR_SANITIZE=${sanitize ? "ON" : "OFF"}`, defines],
+        ...(fuzz ? ["-DTORPOR_FUZZ=ON", "-DCMAKE_C_COMPILER=clang"] : []),
       ]);
       await step("compiling wolfSSL", "ninja", ["-C", build]);
       renameSync(join(build, "libwolfssl.a"), join(made, "libwolfssl.a"));

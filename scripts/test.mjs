@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { sizes } from "./cross.mjs";
 import { fuzzAll } from "./fuzz.mjs";
 import { main, SetupError, say, step } from "./run.mjs";
-import { ensureNative, ROOT, setup } from "./setup.mjs";
+import { ensureNative, ROOT, SECOND_ENGINE_TESTS, setup } from "./setup.mjs";
 
 const npx = (name, ...args) => [process.execPath, [join(ROOT, "node_modules", ...name), ...args]];
 
@@ -47,14 +47,6 @@ function mocha(args, env = {}) {
     );
   });
 }
-
-/** What runs once more over the second engine: its own tests, and those that both engines must pass from the same files. */
-const SECOND_ENGINE = [
-  "test/wolfssl/**/*.test.ts",
-  ...["engine", "hostile", "hostile-server", "loss"].map((name) => `test/dtls/${name}.test.ts`),
-  "test/enrollment/hostile-server.test.ts",
-  ...["kill", "loss", "misbehave"].map((name) => `test/command/${name}.test.ts`),
-];
 
 /** Bytes and slots of stack for a test file in XS: more than a device's, for all tests of a file share one machine. */
 const XS_HEAP = "262144";
@@ -162,7 +154,9 @@ await main(async () => {
   say("torpor: tests in Node.js");
   const failed = await mocha(["test/**/*.test.ts", "--ignore", "test/wolfssl/**", ...args]);
   say(`torpor: tests over the second engine, ${wolfsslVersion()}`);
-  const failedToo = await mocha([...SECOND_ENGINE, ...args], { TORPOR_ENGINE: "wolfssl" });
+  // Two files at a time: these wait for time to pass more than they work.
+  const twice = ["--parallel", "--jobs", "2"];
+  const failedToo = await mocha([...SECOND_ENGINE_TESTS, ...twice, ...args], { TORPOR_ENGINE: "wolfssl" });
   if (failed !== 0 || failedToo !== 0) {
     throw new SetupError(`tests failed (mocha ended with ${failed}, over the second engine with ${failedToo})`);
   }

@@ -273,6 +273,234 @@ static torpor_dtls *open_client(torpor_dtls_server *s, unsigned cid_length, torp
 }
 
 /*
+ * The fuzzer `records` found over wolfSSL that the highest number of an authentic record went down by a forged record of the
+ * handshake's epoch, and up again by one of the epoch in use. By that number a server believes that a client has moved: two
+ * datagrams of anybody's took an association to their own address.
+ */
+static void test_highest_number_and_forged_epochs(void)
+{
+    uint8_t forged[5 + 16] = {0, 0, 0, 0, 16}, message[] = "number", answer[sizeof(message)];
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *server, *client = open_client(s, 0, &server);
+    uint64_t highest;
+
+    for (int i = 0; i < 5; i++) {
+        CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+        carry(client, server, 2, 0);
+        CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    }
+    highest = torpor_dtls_highest(server);
+    CHECK(highest > 3);
+    for (unsigned epoch = 0; epoch < 4; epoch++) {
+        forged[0] = (uint8_t) (0x2C | epoch); /* RFC 9147 section 4: a number of two bytes, a length */
+        CHECK(torpor_dtls_receive(server, 3, forged, sizeof(forged)) == 0);
+        CHECK(torpor_dtls_highest(server) == highest && torpor_dtls_pending(server) == 0);
+    }
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
+ * The fuzzer `records` found that wolfSSL 5.9.2 ends an open association of DTLS 1.2 by one handshake message in the clear, such as
+ * a HelloRequest whose lengths contradict each other, or the message that the handshake would go on with.
+ */
+static void test_open_association_and_messages_in_the_clear(void)
+{
+    /* A handshake record of epoch 0: type, length of the body, number, offset and length of the fragment. */
+    uint8_t record[13 + 12 + 4] = {22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 1, 0, 0, 16}, message[] = "clear", answer[sizeof(message)];
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *server, *client;
+
+    CHECK(torpor_dtls_server_options(s, TORPOR_DTLS_SERVER_ONLY_12) == 0);
+    client = open_client(s, 0, &server);
+    for (unsigned i = 0; i < 20 * 12 * 2 * 2; i++) {
+        record[9] = (uint8_t) (i >> 8);
+        record[10] = (uint8_t) i;
+        record[13] = (uint8_t) (i % 20);
+        record[16] = 4;
+        record[18] = (uint8_t) (i / 20 % 12);
+        record[21] = (uint8_t) (i / 240 % 2);
+        record[24] = i / 480 ? 200 : 4;
+        for (int side = 0; side < 2; side++) {
+            torpor_dtls *end = side ? server : client;
+            uint8_t sent[2048];
+#if !defined(TORPOR_ENGINE_WOLFSSL)
+            if (side && record[13] == 1) { /* over mbedTLS a ClientHello begins another handshake */
+                continue;
+            }
+#endif
+            CHECK(torpor_dtls_receive(end, 2, record, sizeof(record)) == 0);
+            while (torpor_dtls_take(end, sent, sizeof(sent)) > 0) { /* a flight again, it may be */
+            }
+            CHECK(torpor_dtls_state(end) == TORPOR_DTLS_OPEN);
+        }
+    }
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 3, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
+ * A client of DTLS 1.2 that is open still answers a server whose flight it has answered before: with its last flight, which was
+ * lost. What starts that is in the clear, and is to come through where other such records do not.
+ */
+static void test_last_flight_that_is_lost(void)
+{
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *client, *server;
+    torpor_dtls_session_info info;
+    uint8_t session[1024], datagram[2048], message[] = "lost", answer[sizeof(message)];
+    size_t length;
+    int hellos = 2;
+
+    CHECK(torpor_dtls_server_options(s, TORPOR_DTLS_SERVER_ONLY_12) == 0);
+    client = open_client(s, 0, &server);
+    CHECK(torpor_dtls_session(client, session, sizeof(session), &length, &info) == 0 && length > 0);
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+
+    client = new_client(0);
+    CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+    CHECK(torpor_dtls_start(client, 0, TIME, session, length) == 0);
+    while (torpor_dtls_state(client) == TORPOR_DTLS_HANDSHAKE) {
+        torpor_dtls *from = torpor_dtls_pending(client) > 0 ? client : server, *to = from == client ? server : client;
+        int size = torpor_dtls_take(from, datagram, sizeof(datagram));
+        CHECK(size > 0);
+        if (from == server || hellos-- > 0) {
+            CHECK(torpor_dtls_receive(to, 1, datagram, (size_t) size) == 0);
+        }
+    }
+    CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(server) == TORPOR_DTLS_HANDSHAKE);
+    while (torpor_dtls_take(client, datagram, sizeof(datagram)) > 0) {
+    }
+    CHECK(torpor_dtls_elapse(server, torpor_dtls_deadline(server)) == 0 && torpor_dtls_pending(server) > 0);
+    carry(client, server, 10000, 0);
+    CHECK(torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 10001, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
+ * Once a handshake of DTLS 1.3 has keys, wolfSSL 5.9.2 drops what is in the clear, but for acknowledgements: one of a wrong length
+ * from anybody ended it.
+ */
+static void test_acknowledgements_in_the_clear(void)
+{
+    static const uint8_t LENGTHS[][2] = {{128, 128}, {16, 16}, {15, 15}, {255, 16}, {0, 0}, {0, 16}};
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *client = new_client(0), *server;
+    uint8_t datagram[2048], message[] = "acknowledged", answer[sizeof(message)];
+    int size, first;
+
+    CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+    CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+    for (;;) {
+        torpor_dtls *from = torpor_dtls_pending(client) > 0 ? client : server, *to = from == client ? server : client;
+        size = torpor_dtls_take(from, datagram, sizeof(datagram));
+        CHECK(size > 13);
+        first = 13 + (datagram[11] << 8 | datagram[12]);
+        if (from == server && (size > first || torpor_dtls_pending(server) > 0)) { /* a ServerHello, and more behind it */
+            break;
+        }
+        CHECK(torpor_dtls_receive(to, 1, datagram, (size_t) size) == 0);
+    }
+    CHECK(torpor_dtls_receive(client, 1, datagram, (size_t) first) == 0);
+    for (size_t i = 0; i < sizeof(LENGTHS) / sizeof(LENGTHS[0]); i++) {
+        /* RFC 9147 section 7: a list of epochs and numbers; here of the keys of the handshake. */
+        uint8_t forged[13 + 2 + 128] = {26, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 1, (uint8_t) i};
+        forged[12] = (uint8_t) (2 + LENGTHS[i][1]);
+        forged[14] = LENGTHS[i][0];
+        for (size_t number = 0; number < 8; number++) {
+            forged[13 + 2 + 16 * number + 7] = 2;
+            forged[13 + 2 + 16 * number + 15] = (uint8_t) number;
+        }
+        CHECK(torpor_dtls_receive(client, 2, forged, 13u + 2 + LENGTHS[i][1]) == 0);
+        CHECK(torpor_dtls_state(client) == TORPOR_DTLS_HANDSHAKE);
+    }
+    CHECK(size == first || torpor_dtls_receive(client, 3, datagram + first, (size_t) (size - first)) == 0);
+    carry(client, server, 3, 0);
+    CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN);
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 4, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
+ * wolfSSL 5.9.2 ends an association of DTLS 1.3 with CCM_8 after 64 records that do not authenticate: one datagram that anybody
+ * can send. After 32 it updates keys.
+ */
+static void test_many_forged_records(void)
+{
+    uint8_t forged[60 * 20] = {0}, message[] = "forged", answer[sizeof(message)];
+    torpor_dtls_server *s = new_server();
+    torpor_dtls *server, *client = open_client(s, 0, &server);
+
+    for (size_t at = 0; at < sizeof(forged); at += 20) {
+        forged[at] = 0x27; /* RFC 9147 section 4: epoch 3, a number of one byte, a length */
+        forged[at + 3] = 16;
+    }
+    for (int i = 0; i < 100; i++) {
+        CHECK(torpor_dtls_receive(client, 2, forged, sizeof(forged)) == 0 && torpor_dtls_pending(client) == 0);
+        CHECK(torpor_dtls_receive(server, 2, forged, sizeof(forged)) == 0 && torpor_dtls_pending(server) == 0);
+    }
+    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+    carry(client, server, 3, 0);
+    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
+/*
+ * The first run of the fuzzers over wolfSSL 5.9.2 found that a client which offers DTLS 1.3 and a connection ID cannot fall back
+ * to a server of 1.2 that gives one: the library forgets its offer before it reads the answer. With a client of 1.2 it does
+ * not forget an offer that was turned down, and has a connection ID that nobody knows.
+ */
+static void test_connection_ids_of_each_version(void)
+{
+    static const unsigned OFFERED[] = {0, 8};
+
+    for (unsigned i = 0; i < 16; i++) {
+        unsigned highest = i & 1 ? 12 : 13, length = OFFERED[i >> 1 & 1];
+        int given = (i & 4) == 0;
+        torpor_dtls_server *s = new_server();
+        torpor_dtls *client = new_client(0), *server;
+        uint8_t message[] = "to and fro", answer[sizeof(message)];
+
+        CHECK(torpor_dtls_server_options(s, (given ? 0u : TORPOR_DTLS_SERVER_NO_CONNECTION_IDS) |
+                                                (i & 8 ? TORPOR_DTLS_SERVER_ONLY_12 : 0u)) == 0);
+        CHECK(torpor_dtls_versions(client, 12, highest) == 0);
+        CHECK(torpor_dtls_offer_connection_id(client, length) == 0);
+        CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
+        CHECK(torpor_dtls_start(client, 0, TIME, NULL, 0) == 0);
+        carry(client, server, 1, 0);
+        CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
+        CHECK(torpor_dtls_has_connection_id(client) == given && torpor_dtls_has_connection_id(server) == given);
+        CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
+        CHECK(torpor_dtls_pending(client) == sizeof(message) + torpor_dtls_overhead(client));
+        carry(client, server, 2, 0);
+        CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+        CHECK(torpor_dtls_write(server, message, sizeof(message)) == 0);
+        carry(client, server, 3, 0);
+        CHECK(torpor_dtls_read(client, answer, sizeof(answer)) == sizeof(message));
+        torpor_dtls_free(client);
+        torpor_dtls_free(server);
+        torpor_dtls_server_release(s);
+    }
+}
+
+/*
  * The fuzzer `records` found that mbedTLS 3.6 ends an association, with an internal error of its own, for a datagram with
  * a record that it skips, of another epoch, say, and less than a record's header behind it. Nobody needs a key for that.
  */
@@ -840,6 +1068,12 @@ int main(int argc, char **argv)
     test_damaged_contexts();
     test_contexts_with_long_connection_ids();
 #endif
+    test_connection_ids_of_each_version();
+    test_highest_number_and_forged_epochs();
+    test_open_association_and_messages_in_the_clear();
+    test_last_flight_that_is_lost();
+    test_acknowledgements_in_the_clear();
+    test_many_forged_records();
     test_bytes_behind_a_skipped_record();
     test_sealing();
     test_hostile_datagrams();

@@ -19,6 +19,10 @@
 #define NAME_MAX_BYTES 255
 /* Datagrams that wait to be taken, bytes in all: several flights. What exceeds it is lost, as datagrams are. */
 #define QUEUE_BYTES_MAX 16384u
+/* Records of one datagram that are looked at: more than a flight has there, and less than the library's limits of forged ones. */
+#define RECORDS_MAX 16
+/* Records that do not authenticate, and end an association. */
+#define FORGED_MAX (1u << 20)
 /* A retransmission is never due later than this many milliseconds after the one before. */
 #define INTERVAL_MAX 3600000u
 
@@ -219,21 +223,169 @@ static int on_send(WOLFSSL *ssl, char *bytes, int length, void *context)
     return length;
 }
 
+/* ---- which records the library gets to see ---- */
+
+/* RFC 9147 section 4: the first bits of a record with the unified header; connection ID, sequence number, length are there. */
+#define UNIFIED_MASK 0xE0
+#define UNIFIED 0x20
+#define UNIFIED_CID 0x10
+#define UNIFIED_LONG_NUMBER 0x08
+#define UNIFIED_LENGTH 0x04
+/* A protected record has at least as many bytes behind its header: its number is masked by them. */
+#define UNIFIED_BYTES_MIN 16
+#define CONTENT_FIRST change_cipher_spec
+#define CONTENT_LAST ack
+#define VERSION_AT 1
+#define EPOCH_AT 3
+
+static size_t number_at(const uint8_t *at, unsigned bytes)
+{
+    size_t value = 0;
+
+    while (bytes-- > 0) {
+        value = value << 8 | *at++;
+    }
+    return value;
+}
+
+/* Bytes of the well-formed record at the start of `bytes`, or 0. */
+static size_t record_length(const torpor_dtls *d, const uint8_t *bytes, size_t length)
+{
+    size_t cid = 0, header, content;
+
+#if defined(TORPOR_SERVER)
+    cid = d->server != NULL ? TORPOR_DTLS_SERVER_CID_BYTES : d->cid_length;
+#else
+    cid = d->cid_length;
+#endif
+    if ((bytes[0] & UNIFIED_MASK) == UNIFIED) {
+        header = 1 + ((bytes[0] & UNIFIED_CID) ? cid : 0) + ((bytes[0] & UNIFIED_LONG_NUMBER) ? 2 : 1);
+        if ((bytes[0] & UNIFIED_LENGTH) == 0) {
+            return length >= header + UNIFIED_BYTES_MIN ? length : 0;
+        }
+        if (length < header + 2) {
+            return 0;
+        }
+        content = number_at(bytes + header, 2);
+        header += 2;
+        return content >= UNIFIED_BYTES_MIN && content <= length - header ? header + content : 0;
+    }
+    /* After the handshake of DTLS 1.3 nothing comes in the clear. */
+    if (bytes[0] < CONTENT_FIRST || bytes[0] > CONTENT_LAST || length < DTLS_RECORD_HEADER_SZ ||
+        bytes[VERSION_AT] != DTLS_MAJOR || torpor_dtls_version(d) == TORPOR_DTLS_13) {
+        return 0;
+    }
+    header = DTLS_RECORD_HEADER_SZ + (bytes[0] == dtls12_cid ? cid : 0);
+    if (length < header) {
+        return 0;
+    }
+    content = number_at(bytes + header - 2, 2);
+    return content > 0 && content <= length - header ? header + content : 0;
+}
+
+/*
+ * Whether a record in the clear, to an open association of DTLS 1.2, is the start of the flight that the library has answered
+ * last: the answer was lost then, and goes out again. By any other it would fail, and nobody needs a key for one. It would
+ * also by one of the number that it expects, which begins at 0 again once a handshake is over.
+ */
+static int is_repeated(const torpor_dtls *d, const uint8_t *record, size_t length)
+{
+    const uint8_t *message = record + DTLS_RECORD_HEADER_SZ;
+    size_t body = length - DTLS_RECORD_HEADER_SZ - DTLS_HANDSHAKE_HEADER_SZ;
+
+    return record[0] == handshake && length >= DTLS_RECORD_HEADER_SZ + DTLS_HANDSHAKE_HEADER_SZ &&
+           message[0] != hello_request && message[0] != client_hello && /* which begin another handshake */
+           VerifyForDtlsMsgPoolSend(d->ssl, message[0], number_at(message + 6, 3)) &&
+           number_at(message + 4, 2) != d->ssl->keys.dtls_expected_peer_handshake_number &&
+           number_at(message + 9, 3) == body && number_at(message + 1, 3) >= body &&
+           number_at(message + 1, 3) <= MAX_HANDSHAKE_SZ;
+}
+
+/*
+ * Whether an acknowledgement in the clear (RFC 9147 section 7) is one of records in the clear, a part of a hello; those of others
+ * are protected. The library takes it at any time before the end of a handshake, and fails by a length that is wrong.
+ */
+static int is_of_hellos(const uint8_t *record, size_t length)
+{
+    static const uint8_t EPOCH_0[OPAQUE64_LEN];
+    const uint8_t *numbers = record + DTLS_RECORD_HEADER_SZ + OPAQUE16_LEN;
+    size_t listed = length - DTLS_RECORD_HEADER_SZ - OPAQUE16_LEN;
+
+    if (length < DTLS_RECORD_HEADER_SZ + OPAQUE16_LEN || listed % DTLS13_RN_SIZE != 0 ||
+        number_at(record + DTLS_RECORD_HEADER_SZ, OPAQUE16_LEN) != listed) {
+        return 0;
+    }
+    for (size_t at = 0; at < listed; at += DTLS13_RN_SIZE) {
+        if (memcmp(numbers + at, EPOCH_0, sizeof(EPOCH_0)) != 0) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Whether the library gets to see a well-formed record. */
+static int is_taken(const torpor_dtls *d, const uint8_t *record, size_t length)
+{
+    if ((record[0] & UNIFIED_MASK) == UNIFIED || number_at(record + EPOCH_AT, 2) != 0) {
+        return 1;
+    }
+    return torpor_dtls_version(d) == TORPOR_DTLS_12 ? is_repeated(d, record, length)
+                                                    : record[0] != ack || is_of_hellos(record, length);
+}
+
+/* Once the ServerHello is there: forgets the connection ID that was offered where the server has not taken it up. */
+static void settle_connection_id(torpor_dtls *d)
+{
+    if (d->cid_offered && d->ssl->options.serverState >= SERVER_HELLO_COMPLETE) {
+        DtlsCIDOnExtensionsParsed(d->ssl);
+        d->cid_offered = 0;
+    }
+}
+
+/*
+ * Gives the records of a datagram up to one that is not well-formed, behind which nothing can be found. The library fails by
+ * some that are not, which RFC 9147 section 4.5.2 has dropped: anybody could end an association by one datagram.
+ */
 static int on_receive(WOLFSSL *ssl, char *bytes, int size, void *context)
 {
     torpor_dtls *d = context;
-    size_t length = d->in_length;
+    size_t given = 0;
 
     (void) ssl;
-    if (d->in == NULL) {
-        return WOLFSSL_CBIO_ERR_WANT_READ;
+    settle_connection_id(d);
+    while (d->in != NULL && d->in_length > 0 && d->in_records < RECORDS_MAX) {
+        const uint8_t *record = d->in;
+        size_t length = record_length(d, record, d->in_length);
+        if (length == 0 || length > (size_t) size - given) {
+            break;
+        }
+        d->in += length;
+        d->in_length -= length;
+        d->in_records++;
+        if (is_taken(d, record, length)) {
+            memcpy(bytes + given, record, length);
+            given += length;
+            if (d->cid_offered) { /* what is behind a ServerHello depends on it */
+                return (int) given;
+            }
+        }
     }
-    if (length > (size_t) size) {
-        length = (size_t) size; /* as a socket cuts a long datagram; its records then fail to parse and are dropped */
-    }
-    memcpy(bytes, d->in, length);
     d->in = NULL;
-    return (int) length;
+    return given > 0 ? (int) given : WOLFSSL_CBIO_ERR_WANT_READ;
+}
+
+/*
+ * Records that do not authenticate are counted (RFC 9147 section 4.5.3). The library ends an association after 64 of them where
+ * the tag has 8 bytes, which one datagram of anybody's can hold, and updates keys after 32. Its count starts anew with each
+ * datagram; ours ends an association after so many that one of them may have passed with a probability of 2^-44.
+ */
+static int count_forged(torpor_dtls *d)
+{
+    for (Dtls13Epoch *e = d->ssl->dtls13Epochs; e < d->ssl->dtls13Epochs + DTLS13_EPOCH_SIZE; e++) {
+        d->forged += (uint32_t) e->dropCount.n;
+        e->dropCount.n = 0;
+    }
+    return d->forged > FORGED_MAX ? DECRYPT_ERROR : 0;
 }
 
 static int on_ticket(WOLFSSL *ssl, const unsigned char *ticket, int length, void *context)
@@ -744,6 +896,7 @@ static int work(torpor_dtls *d)
 
     if (d->state == TORPOR_DTLS_HANDSHAKE) {
         ret = wolfSSL_negotiate(d->ssl);
+        settle_connection_id(d);
         error = ret == WOLFSSL_SUCCESS ? 0 : wolfSSL_get_error(d->ssl, ret);
         if (error == WOLFSSL_ERROR_WANT_READ || error == WOLFSSL_ERROR_WANT_WRITE) {
 #if defined(TORPOR_SERVER)
@@ -808,6 +961,9 @@ static int step(torpor_dtls *d)
     unsigned sent = d->sent;
     int ret = work(d);
 
+    if (ret == 0 && (ret = count_forged(d)) != 0) {
+        fail_by(d, ret);
+    }
     if (d->state == TORPOR_DTLS_HANDSHAKE || d->state == TORPOR_DTLS_OPEN) {
         if (d->sent != sent) {
             d->interval = d->timer_first; /* something new, or the answer to something old that came again */
@@ -815,71 +971,6 @@ static int step(torpor_dtls *d)
         set_timer(d, sent);
     }
     return ret;
-}
-
-/* RFC 9147 section 4: the first bits of a record with the unified header; connection ID, sequence number, length are there. */
-#define UNIFIED_MASK 0xE0
-#define UNIFIED 0x20
-#define UNIFIED_CID 0x10
-#define UNIFIED_LONG_NUMBER 0x08
-#define UNIFIED_LENGTH 0x04
-/* A protected record has at least as many bytes behind its header: its number is masked by them. */
-#define UNIFIED_BYTES_MIN 16
-#define CONTENT_FIRST change_cipher_spec
-#define CONTENT_LAST ack
-#define VERSION_AT 1
-
-/* Bytes of the well-formed record at the start of `bytes`, or 0. */
-static size_t record_length(const torpor_dtls *d, const uint8_t *bytes, size_t length)
-{
-    size_t cid = 0, header, content;
-
-#if defined(TORPOR_SERVER)
-    cid = d->server != NULL ? TORPOR_DTLS_SERVER_CID_BYTES : d->cid_length;
-#else
-    cid = d->cid_length;
-#endif
-    if ((bytes[0] & UNIFIED_MASK) == UNIFIED) {
-        header = 1 + ((bytes[0] & UNIFIED_CID) ? cid : 0) + ((bytes[0] & UNIFIED_LONG_NUMBER) ? 2 : 1);
-        if ((bytes[0] & UNIFIED_LENGTH) == 0) {
-            return length >= header + UNIFIED_BYTES_MIN ? length : 0;
-        }
-        if (length < header + 2) {
-            return 0;
-        }
-        content = (size_t) bytes[header] << 8 | bytes[header + 1];
-        header += 2;
-        return content >= UNIFIED_BYTES_MIN && content <= length - header ? header + content : 0;
-    }
-    /* After the handshake of DTLS 1.3 nothing comes in the clear. */
-    if (bytes[0] < CONTENT_FIRST || bytes[0] > CONTENT_LAST || length < DTLS_RECORD_HEADER_SZ ||
-        bytes[VERSION_AT] != DTLS_MAJOR || torpor_dtls_version(d) == TORPOR_DTLS_13) {
-        return 0;
-    }
-    header = DTLS_RECORD_HEADER_SZ + (bytes[0] == dtls12_cid ? cid : 0);
-    if (length < header) {
-        return 0;
-    }
-    content = (size_t) bytes[header - 2] << 8 | bytes[header - 1];
-    return content > 0 && content <= length - header ? header + content : 0;
-}
-
-/*
- * Bytes of the records at the start of a datagram that are well-formed. The library fails by some that are not, which RFC
- * 9147 section 4.5.2 has dropped: anybody could end an association by one datagram.
- */
-static size_t well_formed(const torpor_dtls *d, const uint8_t *datagram, size_t length)
-{
-    size_t at = 0;
-
-    while (at < length) {
-        size_t record = record_length(d, datagram + at, length - at);
-        if (record == 0) {
-            break;
-        }
-        at += record;
-    }
-    return at;
 }
 
 static int check_running(const torpor_dtls *d)
@@ -899,7 +990,7 @@ static WOLFSSL_METHOD *client_method(const torpor_dtls *d)
 
 static int offer(torpor_dtls *d)
 {
-    int groups[TORPOR_DTLS_GROUPS_MAX];
+    int groups[TORPOR_DTLS_GROUPS_MAX], ret;
 
     for (size_t i = 0; i < d->group_count; i++) {
         groups[i] = d->groups[i];
@@ -915,7 +1006,18 @@ static int offer(torpor_dtls *d)
         (d->psk_alone ? wolfSSL_no_dhe_psk(d->ssl) : wolfSSL_only_dhe_psk(d->ssl)) != 0) {
         return TORPOR_DTLS_ERR_SUPPORT;
     }
-    return d->offer_cid ? torpor_dtls_use_connection_id(d, d->cid_length) : 0;
+    if (!d->offer_cid) {
+        return 0;
+    }
+    /*
+     * wolfSSL 5.9.2 forgets what it offered before it parses the extensions of a ServerHello of DTLS 1.2 that answers one
+     * of 1.3, and then fails by the server's connection ID as by one that was not asked for; in one of 1.2 that answers 1.2
+     * it does not forget an offer that was turned down. So it is not told to settle that: we do, see settle_connection_id.
+     */
+    d->cid_offered = 1;
+    ret = torpor_dtls_use_connection_id(d, d->cid_length);
+    d->ssl->options.useDtlsCID = 0;
+    return ret;
 }
 
 int torpor_dtls_use_connection_id(torpor_dtls *d, size_t length)
@@ -989,12 +1091,9 @@ int torpor_dtls_receive(torpor_dtls *d, uint64_t now, const uint8_t *datagram, s
         return ret;
     }
     torpor_dtls_wolfssl_enter(d, now);
-    length = well_formed(d, datagram, length);
-    if (length == 0) {
-        return 0;
-    }
     d->in = datagram;
     d->in_length = length;
+    d->in_records = 0;
     ret = step(d);
     d->in = NULL;
     return ret;

@@ -40,6 +40,8 @@ struct torpor_dtls {
 
     const uint8_t *in; /* the datagram being received, until the library fetched it */
     size_t in_length;
+    unsigned in_records; /* of it that were looked at */
+    uint32_t forged; /* records that did not authenticate */
     torpor_dtls_datagram *first, *last;
     size_t queued; /* bytes */
     unsigned sent; /* datagrams so far: whether a call has sent something */
@@ -52,6 +54,7 @@ struct torpor_dtls {
     uint8_t offer_tickets;
     uint8_t offer_cid;
     uint8_t cid_length;
+    uint8_t cid_offered; /* and the server's answer is yet to be looked at */
     uint8_t psk_alone;
     uint8_t unique_length;
     uint8_t unique[TORPOR_DTLS_UNIQUE_MAX];

@@ -17,6 +17,7 @@
 
 #include "../../../src/dtls/dtls.h"
 #include "../../../src/dtls/server.h"
+#include "engine.h"
 
 /* What the core promises; where it is not so, the run ends and libFuzzer keeps the input. */
 #define PROMISE(condition)                                                            \
@@ -48,6 +49,17 @@ uint8_t *exact_copy(const uint8_t *bytes, size_t length);
  */
 void edit(script *s, uint8_t *bytes, size_t *length, size_t size);
 
+/* ---- handshake messages (RFC 6347 section 4.2.2) ---- */
+
+#define MESSAGE_HEADER 12
+#define TYPE_HANDSHAKE 22
+
+void put16(uint8_t *p, size_t value);
+void put24(uint8_t *p, size_t value);
+/* Writes a fragment with its header, `length` bytes from `offset` of a body of `total`; the bytes written. */
+size_t put_fragment(uint8_t *out, uint8_t type, unsigned number, const uint8_t *body, size_t total, size_t offset,
+                    size_t length);
+
 /* ---- peers ---- */
 
 #define FUZZ_TIME 1800000000u /* 2027-01-15, within the certificates' validity */
@@ -59,7 +71,8 @@ enum {
     WITH_CONNECTION_ID = 2,
     WITH_RESUMPTION = 4, /* it comes back with a session */
     WITH_CHAIN = 8,      /* it keeps the chain, and demands an address in place of a name */
-    SETUPS = 16
+    WITH_VERSION_12 = 16, /* where its engine has DTLS 1.3, the server has not */
+    WITH_HYBRID = 32,    /* X25519MLKEM768, whose hello takes two datagrams */
 };
 
 #define DATAGRAMS_MAX 12
@@ -77,18 +90,22 @@ typedef struct {
     size_t session_length;
     uint8_t context[SAVED_MAX]; /* its context, where it has a connection ID */
     size_t context_length;
+    uint8_t *secrets[DATAGRAMS_MAX]; /* handshake messages of the server that are protected, in the clear; of DTLS 1.3 */
+    size_t secret_lengths[DATAGRAMS_MAX];
+    unsigned secret_count;
     torpor_dtls *server; /* the other end, as it was then */
+    engine_mark *mark;
 } connection;
 
 /* Opens the core; once, from LLVMFuzzerInitialize. */
 void fuzz_open(void);
 
-/* Makes a connection of this setup with a server in memory. */
+/* A connection of this setup, made with a server in memory; its server is as it was then, each time. */
 const connection *connected(unsigned setup);
 
 /* The random numbers of a client from here on, from their start: a client gets the same ones each time. */
 void as_client(void);
-/* Those of a server; they go on where they were. */
+/* Those of a server; they go on where they were, or from the start of its connection. */
 void as_server(void);
 
 /* A client of this setup; WITH_RESUMPTION is up to the caller. */
@@ -96,6 +113,9 @@ torpor_dtls *new_client(unsigned setup);
 
 /* Takes whatever is to be sent, and forgets it. */
 void discard_output(torpor_dtls *d);
+/* A record of the server, whatever is in it, as a datagram; its length, or 0 where it cannot be sent. */
+size_t server_sends(const connection *c, engine_keys keys, uint8_t type, const uint8_t *content, size_t length,
+                    uint8_t datagram[FUZZ_DATAGRAM]);
 /* Hands a datagram in, in a block of just its size, and forgets what comes out. */
 void deliver(torpor_dtls *d, uint64_t now, const uint8_t *datagram, size_t length);
 /* Reads all messages; each must fit its promised length. */

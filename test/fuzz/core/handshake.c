@@ -1,7 +1,8 @@
 /*
  * Datagrams into a client at each point of its handshake: a server's genuine ones, late, twice, out of order, changed in
- * transit, cut into fragments, beside others that no server has sent. A client that ends up open must have come to the
- * genuine end: the server's key is not in the script.
+ * transit, cut into fragments, beside others that no server has sent. Those that DTLS 1.3 protects are changed before they
+ * are. A client that ends up open must have come to the genuine end: neither the server's key nor its Finished is in the
+ * script.
  *
  *     handshake CORPUS     (a libFuzzer target: handshake -help=1)
  */
@@ -11,8 +12,6 @@
 #include <string.h>
 
 #define RECORD_HEADER 13
-#define MESSAGE_HEADER 12
-#define TYPE_HANDSHAKE 22
 #define STEPS_MAX 48
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -21,8 +20,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     (void) argc;
     (void) argv;
     fuzz_open();
-    for (unsigned setup = 0; setup < SETUPS; setup++) {
-        (void) connected(setup);
+    for (unsigned setup = 0; setup < ENGINE_SETUPS; setup++) {
+        (void) connected(setup ^ WITH_RESUMPTION); /* that first: a server may forget a session soon */
     }
     return 0;
 }
@@ -30,18 +29,6 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 static size_t get16(const uint8_t *p)
 {
     return (size_t) (p[0] << 8 | p[1]);
-}
-
-static void put16(uint8_t *p, size_t value)
-{
-    p[0] = (uint8_t) (value >> 8);
-    p[1] = (uint8_t) value;
-}
-
-static void put24(uint8_t *p, size_t value)
-{
-    p[0] = (uint8_t) (value >> 16);
-    put16(p + 1, value);
 }
 
 /* The start of a handshake message in clear in the datagram, the `which`th; NULL where there is none. */
@@ -64,60 +51,97 @@ static const uint8_t *find_message(const uint8_t *datagram, size_t length, unsig
     return found;
 }
 
-/* A record of its own around one fragment of a handshake message; the lengths are right unless the script says not. */
-static size_t put_fragment(uint8_t *out, const uint8_t *message, const uint8_t *body, size_t total, size_t offset,
-                           size_t length, unsigned sequence)
+/* How the fragments of a message go out: in clear records with numbers of their own, or by the keys of the server. */
+typedef struct {
+    const connection *c; /* NULL: in the clear */
+    unsigned *sequence;
+    torpor_dtls *client;
+    uint64_t now;
+} way;
+
+/* A record of its own around one fragment of a handshake message. */
+static void deliver_fragment(const way *w, const uint8_t *fragment, size_t length)
 {
     static const uint8_t HEADER[] = {TYPE_HANDSHAKE, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 0};
+    uint8_t datagram[FUZZ_DATAGRAM + RECORD_HEADER + MESSAGE_HEADER];
 
-    memcpy(out, HEADER, sizeof(HEADER));
-    put16(out + 9, sequence);
-    put16(out + 11, MESSAGE_HEADER + length);
-    out[RECORD_HEADER] = message[0];
-    put24(out + RECORD_HEADER + 1, total);
-    memcpy(out + RECORD_HEADER + 4, message + 4, 2);
-    put24(out + RECORD_HEADER + 6, offset);
-    put24(out + RECORD_HEADER + 9, length);
-    memcpy(out + RECORD_HEADER + MESSAGE_HEADER, body + offset, length);
-    return RECORD_HEADER + MESSAGE_HEADER + length;
+    if (w->c != NULL) {
+        length = server_sends(w->c, ENGINE_HANDSHAKE_KEYS, TYPE_HANDSHAKE, fragment, length, datagram);
+    } else {
+        memcpy(datagram, HEADER, sizeof(HEADER));
+        put16(datagram + 9, (*w->sequence)++);
+        put16(datagram + 11, length);
+        memcpy(datagram + RECORD_HEADER, fragment, length);
+        length += RECORD_HEADER;
+    }
+    if (length > 0) {
+        deliver(w->client, w->now, datagram, length);
+    }
 }
 
-/* A message out of a genuine datagram, its body changed, in one piece or in fragments of any order and overlap. */
+/*
+ * A message out of a genuine datagram, or one that the server protected in its handshake, its body changed, in one piece or
+ * in fragments of any order and overlap. The lengths are right unless the script says not.
+ */
 static void deliver_message(script *s, torpor_dtls *d, uint64_t now, const connection *c, unsigned index, unsigned *sequence)
 {
-    uint8_t body[FUZZ_DATAGRAM], datagram[FUZZ_DATAGRAM + RECORD_HEADER + MESSAGE_HEADER];
-    const uint8_t *message = find_message(c->datagrams[index], c->lengths[index], next8(s) % 4);
-    unsigned fragments = next8(s) % 8;
-    size_t length;
+    uint8_t body[FUZZ_DATAGRAM], fragment[FUZZ_DATAGRAM + MESSAGE_HEADER];
+    unsigned which = next8(s), fragments = next8(s) % 8, number;
+    int is_secret = which >= 128 && c->secret_count > 0;
+    way w = {is_secret ? c : NULL, sequence, d, now};
+    const uint8_t *message;
+    size_t length, room;
 
-    if (message == NULL) {
-        return;
+    if (is_secret) {
+        message = c->secrets[which % c->secret_count];
+        room = c->secret_lengths[which % c->secret_count];
+    } else {
+        message = find_message(c->datagrams[index], c->lengths[index], which % 4);
+        if (message == NULL) {
+            return;
+        }
+        room = (size_t) (c->datagrams[index] + c->lengths[index] - message);
     }
     length = get16(message + 10);
-    if (length > (size_t) (c->datagrams[index] + c->lengths[index] - message) - MESSAGE_HEADER) {
+    if (length > room - MESSAGE_HEADER) {
         return;
     }
+    number = (unsigned) get16(message + 4);
     memcpy(body, message + MESSAGE_HEADER, length);
     edit(s, body, &length, sizeof(body));
-    if (fragments < 2) {
-        deliver(d, now, datagram, put_fragment(datagram, message, body, length, 0, length, (*sequence)++));
-        return;
-    }
-    while (fragments-- > 1 && length > 0) {
+    while (fragments > 1 && length > 0) {
         size_t offset = next16(s) % length, part = next16(s) % (length - offset + 1);
-        size_t size = put_fragment(datagram, message, body, length, offset, part, (*sequence)++);
+        size_t size = put_fragment(fragment, message[0], number, body, length, offset, part);
         if (next8(s) % 8 == 7) { /* a length that contradicts the others */
-            put24(datagram + RECORD_HEADER + 3 * (next8(s) % 3) + (next8(s) % 2), next16(s));
+            uint8_t *at = fragment + 3 * (next8(s) % 3);
+            at += next8(s) % 2;
+            put24(at, next16(s));
         }
-        deliver(d, now, datagram, size);
+        deliver_fragment(&w, fragment, size);
+        fragments--;
     }
-    deliver(d, now, datagram, put_fragment(datagram, message, body, length, 0, length, (*sequence)++));
+    deliver_fragment(&w, fragment, put_fragment(fragment, message[0], number, body, length, 0, length));
+}
+
+/* A record of any type by the keys of the handshake, or by those that come after it. */
+static void deliver_secret(script *s, torpor_dtls *d, uint64_t now, const connection *c, engine_keys keys)
+{
+    static const uint8_t TYPES[] = {21, 22, 23, 26, 20, 24, 25, 0};
+    uint8_t datagram[FUZZ_DATAGRAM], type = TYPES[next8(s) % 8];
+    size_t length, made;
+    uint8_t *content = next_bytes(s, next8(s), &length);
+
+    made = server_sends(c, keys, type, content, length, datagram);
+    free(content);
+    if (made > 0) {
+        deliver(d, now, datagram, made);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     script s = {data, size};
-    unsigned setup = next8(&s) % SETUPS, next = 0, sequence = 256;
+    unsigned setup = next8(&s) % ENGINE_SETUPS, next = 0, sequence = 256;
     const connection *c = connected(setup);
     uint8_t datagram[FUZZ_DATAGRAM], unique[TORPOR_DTLS_UNIQUE_MAX] = {0};
     uint64_t now = 0;
@@ -142,6 +166,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             next += operation & 8 ? 1 : 0;
             break;
         case 2: {
+            if (operation & 128 && c->secret_count > 0) {
+                deliver_secret(&s, d, now, c, operation & 64 ? ENGINE_NEWEST_KEYS : ENGINE_HANDSHAKE_KEYS);
+                break;
+            }
             uint8_t *foreign = next_bytes(&s, next16(&s) % FUZZ_DATAGRAM, &length);
             (void) torpor_dtls_receive(d, now, foreign, length);
             free(foreign);
