@@ -176,8 +176,8 @@ function versionOf(source) {
 
 const GET_MBEDTLS = `get the mbedTLS ${MBEDTLS_SERIES} sources and name their folder: MBEDTLS_DIR=/path/to/mbedtls npm start`;
 
-/** The machine's own Debian sources as source packages of another suite, in apt's deb822 form. */
-function debianSources(suite) {
+/** The machine's own Debian sources for packages of that type ("deb", "deb-src") of another suite, in apt's deb822 form. */
+function debianSources(suite, type) {
   const release = readFileSync("/etc/os-release", "utf8");
   const codename = /^VERSION_CODENAME=(.+)$/m.exec(release)?.[1];
   if (!/^ID=debian$/m.test(release) || codename === undefined) {
@@ -191,7 +191,7 @@ function debianSources(suite) {
     if (isDebian && (own === codename || (suite !== "sid" && own.startsWith(codename) && !own.includes("backports")))) {
       const lines = [`URIs: ${uri}`, `Suites: ${own.replace(codename, suite)}`, "Components: main"];
       stanzas.push(
-        ["Types: deb-src", ...lines, options ?? "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n"),
+        [`Types: ${type}`, ...lines, options ?? "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n"),
       );
     }
   };
@@ -228,11 +228,12 @@ function debianSources(suite) {
 }
 
 /**
- * Runs `apt-get source` in the folder `apt` with a private configuration of apt that knows the suite; apt verifies what
- * it gets against Debian's keyring. Throws a SetupError that ends with `orElse`.
+ * Runs `apt-get source`, or `download` for what is built, in the folder `apt` with a private configuration of apt that knows the
+ * suite; apt verifies what it gets against Debian's keyring. Throws a SetupError that ends with `orElse`.
  */
-async function fetchFromDebian({ suite, apt, args, orElse }) {
-  const sources = onPath("apt-get") && existsSync("/etc/os-release") ? debianSources(suite) : undefined;
+async function fetchFromDebian({ suite, apt, what = "source", args, orElse }) {
+  const type = what === "source" ? "deb-src" : "deb";
+  const sources = onPath("apt-get") && existsSync("/etc/os-release") ? debianSources(suite, type) : undefined;
   if (!sources) {
     throw new SetupError(`no Debian package sources on this machine; ${orElse}`);
   }
@@ -253,8 +254,8 @@ async function fetchFromDebian({ suite, apt, args, orElse }) {
   );
   const options = { cwd: apt, env: { ...process.env, APT_CONFIG: join(apt, "apt.conf") } };
   try {
-    await step(`reading the source lists of Debian ${suite}`, "apt-get", ["update"], options);
-    await step(`apt-get source ${args.join(" ")}`, "apt-get", ["source", ...args], options);
+    await step(`reading the lists of Debian ${suite}`, "apt-get", ["update"], options);
+    await step(`apt-get ${what} ${args.join(" ")}`, "apt-get", [what, ...args], options);
   } catch (error) {
     throw new SetupError(`${error.message}\n  Without Debian's package: ${orElse}`);
   }
@@ -520,37 +521,78 @@ export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitiz
   return { folder, options, version };
 }
 
-/** The program `wolfssl_server`: the folder that holds it. */
-async function ensureWolfssl() {
-  const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
-  const here = join(ROOT, "test", "peers", "wolfssl");
-  const inputs = [
-    ...contents(filesBelow(here, /\.[ch]$|^CMakeLists\.txt$/)),
-    ...contents(
-      ["src", "wolfcrypt", "wolfssl"].flatMap((name) => filesBelow(join(source, name), /\.[ch]$/)),
-      source,
-    ),
+// ---- DTLS servers that the tests build ----
+
+/**
+ * The program `NAME_server` of test/peers/NAME, over a library of that version; `inputs` and `options` of CMake are what it
+ * needs beside its own files.
+ */
+async function ensurePeer(name, version, inputs = [], options = []) {
+  const peers = join(ROOT, "test", "peers");
+  const own = [
+    ...["server.c", "server.h"].map((file) => join(peers, file)),
+    ...filesBelow(join(peers, name), /\.[ch]$|^CMakeLists\.txt$/),
   ];
-  return cached(`wolfssl-${version}-${hashOf(compiler(), ...inputs)}`, async (folder, work) => {
-    say(`torpor: building a test server over wolfSSL ${version}`);
+  const program = `${name}_server`;
+  const hash = hashOf(compiler(), ...contents(own), ...inputs);
+  const folder = await cached(`${name}-${version}-${hash}`, async (made, work) => {
+    say(`torpor: building a test server over ${name} ${version}`);
     const build = join(work, "build");
-    await step("configuring wolfSSL", "cmake", [
-      ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", `-DWOLFSSL_SOURCE=${source}`],
+    await step(`configuring ${program}`, "cmake", [
+      ...["-S", join(peers, name), "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", ...options],
     ]);
-    await step("compiling wolfSSL", "ninja", ["-C", build]);
-    renameSync(join(build, "wolfssl_server"), join(folder, "wolfssl_server"));
+    await step(`compiling ${program}`, "ninja", ["-C", build]);
+    renameSync(join(build, program), join(made, program));
+  });
+  return join(folder, program);
+}
+
+async function wolfsslServer() {
+  const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
+  const folders = ["src", "wolfcrypt", "wolfssl"];
+  const inputs = contents(
+    folders.flatMap((name) => filesBelow(join(source, name), /\.[ch]$/)),
+    source,
+  );
+  return ensurePeer("wolfssl", version, inputs, [`-DWOLFSSL_SOURCE=${source}`]);
+}
+
+/**
+ * NSS: the suite of Debian whose version speaks DTLS 1.3 as RFC 9147 numbers it (Debian 12's 3.87 has the number of a draft), and
+ * the packages to build and run a program with it on an older Debian: it needs the C library of its own.
+ */
+const NSS_SUITE = "trixie";
+const NSS_PACKAGES = ["libnss3-dev", "libnspr4-dev", "libnss3", "libnspr4", "libsqlite3-0", "zlib1g", "libc6"];
+
+/** The unpacked packages: a folder that stands for /. */
+function debianNss() {
+  return cached(`nss-packages-${NSS_SUITE}`, async (folder, work) => {
+    say(`torpor: fetching Debian's NSS (${NSS_SUITE}), a DTLS peer of the tests`);
+    const apt = join(work, "apt");
+    const orElse = "the tests against it are for Debian";
+    await fetchFromDebian({ suite: NSS_SUITE, apt, what: "download", args: NSS_PACKAGES, orElse });
+    for (const file of readdirSync(apt).filter((name) => name.endsWith(".deb"))) {
+      await step(`unpacking ${file}`, "dpkg-deb", ["-x", join(apt, file), folder]);
+    }
   });
 }
 
-/** As ensureWolfssl; undefined, and said, where it cannot be had. In CI, and of a folder that was named, a failure. */
-async function wolfsslServer() {
+async function nssServer() {
+  const root = await debianNss();
+  const header = readFileSync(join(root, "usr", "include", "nss", "nss.h"), "utf8");
+  const version = /NSS_VERSION\s+"([\d.]+)"/.exec(header)?.[1];
+  return ensurePeer("nss", version, [root], [`-DNSS_ROOT=${root}`]);
+}
+
+/** What `ensure` gives; undefined, and said, where it cannot be had. In CI, and of sources that were named, a failure. */
+async function peerOrPending(name, ensure, named) {
   try {
-    return join(await ensureWolfssl(), "wolfssl_server");
+    return await ensure();
   } catch (error) {
-    if (process.env.CI || process.env.WOLFSSL_DIR) {
+    if (process.env.CI || named) {
       throw error;
     }
-    say(`torpor: NO WOLFSSL HERE: the tests against it will be shown as pending. ${error.message}`);
+    say(`torpor: NO ${name} HERE: the tests against it will be shown as pending. ${error.message}`);
     return undefined;
   }
 }
@@ -651,7 +693,7 @@ export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding` and
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` and `nss` peers of the tests, `wolfsslBinding` and
  * `wolfsslSimulator` the second engine, `measure` what the benchmarks run processes by, each only where it was asked for.
  */
 function announce(parts) {
@@ -721,7 +763,7 @@ export async function setup({
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
-    others.push("wolfssl", "measure");
+    others.push("wolfssl", "nss", "measure");
   }
   if (engine === "wolfssl") {
     others.push("wolfsslBinding", "wolfsslSimulator");
@@ -743,7 +785,8 @@ export async function setup({
     parts.plain64 = bits === 64 ? parts.simulator : await simulator({ bits: 64 });
   }
   if (peers) {
-    parts.wolfssl = await wolfsslServer();
+    parts.wolfssl = await peerOrPending("WOLFSSL", wolfsslServer, process.env.WOLFSSL_DIR);
+    parts.nss = await peerOrPending("NSS", nssServer);
     parts.measure = join(await ensureMeasure(), "measure");
   }
   if (engine === "wolfssl") {

@@ -1,6 +1,6 @@
 /**
- * Real DTLS and CoAP peers as child processes: OpenSSL, GnuTLS, wolfSSL, libcoap, socat. A peer that is not installed is
- * an error, never a skipped test; wolfSSL, which has to be built, may be missing, save in CI.
+ * Real DTLS and CoAP peers as child processes: OpenSSL, GnuTLS, wolfSSL, NSS, libcoap, socat. A peer that is not installed is
+ * an error, never a skipped test; those over wolfSSL and NSS, which have to be built, may be missing, save in CI.
  *
  *     const peer = await startCoapServer("openssl", identity, folder);
  *     …
@@ -79,8 +79,8 @@ function isBound(port: number): boolean {
 /** Waits until a UDP port is bound. */
 async function untilBound(port: number, child: ChildProcess, output: () => string): Promise<void> {
   for (let tries = 0; tries < 200; tries++) {
-    if (child.exitCode !== null) {
-      throw new Error(`${child.spawnfile} ended at once with ${child.exitCode}: ${output()}`);
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new Error(`${child.spawnfile} ended at once with ${child.exitCode ?? child.signalCode}: ${output()}`);
     }
     if (isBound(port)) {
       return;
@@ -198,21 +198,29 @@ export async function startGnutls(
   return peerOf(child, port);
 }
 
+type Started = (files: ServerFiles, ...more: readonly string[]) => Promise<Peer | undefined>;
+
 /**
- * The test server over wolfSSL (test/peers/wolfssl); it has connection IDs and sends back every message. Undefined where
- * npm test could not build it, which it said; in CI that ended the setup.
+ * Starts a server of test/peers, which sends back every message. Undefined where npm test could not build it, which it said; in
+ * CI that ended the setup.
  */
-export async function startWolfssl(files: ServerFiles, ...more: readonly string[]): Promise<Peer | undefined> {
-  const { wolfssl } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as {
-    wolfssl?: string;
+const built =
+  (name: "wolfssl" | "nss"): Started =>
+  async (files, ...more) => {
+    const native = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as Record<string, string>;
+    if (native[name] === undefined && !process.env.CI) {
+      return undefined;
+    }
+    const port = await freePorts();
+    const args = [String(port), files.certificate, files.key, files.clientCA, ...more];
+    return peerOf(start(native[name] ?? `${name}_server`, args), port);
   };
-  if (wolfssl === undefined && !process.env.CI) {
-    return undefined;
-  }
-  const port = await freePorts();
-  const args = [String(port), files.certificate, files.key, files.clientCA, ...more];
-  return peerOf(start(wolfssl ?? "wolfssl_server", args), port);
-}
+
+/** It has connection IDs, DTLS 1.2 and 1.3, and is over the library of the second engine. */
+export const startWolfssl = built("wolfssl");
+
+/** Mozilla's NSS: DTLS 1.2 and 1.3 with AES_128_GCM and without connection IDs. */
+export const startNss = built("nss");
 
 /** socat as a DTLS terminator (OpenSSL) in front of a plain CoAP port. */
 export async function startTerminator(files: ServerFiles, plainPort: number): Promise<Peer> {

@@ -170,7 +170,7 @@ const TICKET_SLOT_BYTES = 1536;
 function alone(
   name: string,
   lacks: Lacks,
-  target: Pick<EchoOptions, "port" | "secure" | "message" | "check">,
+  target: Pick<EchoOptions, "port" | "secure" | "messages" | "check">,
 ): Contender<Figures> {
   async function life(way: Way, sessions: SessionTable, end: "close" | "sleep"): Promise<Figures> {
     const resume: Resume = way === "ticket" ? "ticket" : "context";
@@ -381,13 +381,13 @@ async function measure({ runs, progress }: Context): Promise<WakesFigures> {
       association: await among([
         alone("development", NOTHING, {
           ...{ port: development.port, secure: credentialsIn(est) },
-          ...{ message: COAP_REQUEST, check: anything },
+          ...{ messages: [COAP_REQUEST], check: anything },
         }),
-        alone("OpenSSL", NO_CONTEXTS, { port: openssl.port, secure, message: COAP_REQUEST, check: anything }),
-        alone("GnuTLS", NO_CONTEXTS, { port: gnutls.port, secure, message: ECHO }),
+        alone("OpenSSL", NO_CONTEXTS, { port: openssl.port, secure, messages: [COAP_REQUEST], check: anything }),
+        alone("GnuTLS", NO_CONTEXTS, { port: gnutls.port, secure, messages: [ECHO] }),
         ...(wolfssl === undefined
           ? []
-          : [alone("wolfSSL", { ticket: "built without tickets" }, { port: wolfssl.port, secure, message: ECHO })]),
+          : [alone("wolfSSL", { ticket: "built without tickets" }, { port: wolfssl.port, secure, messages: [ECHO] })]),
       ]),
       simulator: await among(
         [
