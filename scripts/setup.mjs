@@ -445,7 +445,7 @@ function isAtLeast(version, least) {
 
 /** Upstream's archive as Debian has it, by the hash in Debian's signed list; its packaging is of no use here. */
 function debianWolfssl() {
-  return cached(`wolfssl-source-${WOLFSSL_FIRST}-${WOLFSSL_SUITE}`, async (folder, work) => {
+  return cached(`wolfssl-source-${WOLFSSL_FIRST}-${WOLFSSL_SUITE}-examples`, async (folder, work) => {
     say(`torpor: fetching Debian's source of wolfSSL (${WOLFSSL_SUITE}), a DTLS peer of the tests`);
     const apt = join(work, "apt");
     await fetchFromDebian({ suite: WOLFSSL_SUITE, apt, args: ["--tar-only", "wolfssl"], orElse: GET_WOLFSSL });
@@ -453,7 +453,9 @@ function debianWolfssl() {
     if (archive === undefined) {
       throw new SetupError(`Debian's package holds no archive of wolfSSL; ${GET_WOLFSSL}`);
     }
-    const wanted = ["src", "wolfcrypt/src", "wolfssl", "COPYING", "LICENSING"].map((name) => `*/${name}`);
+    const wanted = ["src", "wolfcrypt/src", "wolfssl", "examples/server", "COPYING", "LICENSING"].map(
+      (name) => `*/${name}`,
+    );
     const args = ["xf", join(apt, archive), "-C", folder, "--strip-components=1", "--wildcards"];
     await step("unpacking wolfssl", "tar", [...args, "--no-wildcards-match-slash", ...wanted]);
   });
@@ -524,37 +526,39 @@ export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitiz
 // ---- DTLS servers that the tests build ----
 
 /**
- * The program `NAME_server` of test/peers/NAME, over a library of that version; `inputs` and `options` of CMake are what it
- * needs beside its own files.
+ * The folder with the program `NAME_server` of test/peers/NAME, and `more` that are built with it, over a library of that version;
+ * `inputs` and `options` of CMake are what they need beside our own files.
  */
-async function ensurePeer(name, version, inputs = [], options = []) {
+async function ensurePeer(name, version, { inputs, options, more = [] }) {
   const peers = join(ROOT, "test", "peers");
   const own = [
     ...["server.c", "server.h"].map((file) => join(peers, file)),
     ...filesBelow(join(peers, name), /\.[ch]$|^CMakeLists\.txt$/),
   ];
-  const program = `${name}_server`;
-  const hash = hashOf(compiler(), ...contents(own), ...inputs);
-  const folder = await cached(`${name}-${version}-${hash}`, async (made, work) => {
+  return cached(`${name}-${version}-${hashOf(compiler(), ...contents(own), ...inputs)}`, async (folder, work) => {
     say(`torpor: building a test server over ${name} ${version}`);
     const build = join(work, "build");
-    await step(`configuring ${program}`, "cmake", [
+    await step(`configuring ${name}_server`, "cmake", [
       ...["-S", join(peers, name), "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", ...options],
     ]);
-    await step(`compiling ${program}`, "ninja", ["-C", build]);
-    renameSync(join(build, program), join(made, program));
+    await step(`compiling ${name}_server`, "ninja", ["-C", build]);
+    for (const program of [`${name}_server`, ...more]) {
+      renameSync(join(build, program), join(folder, program));
+    }
   });
-  return join(folder, program);
 }
 
-async function wolfsslServer() {
+/** The server of ours, and the one that is among wolfSSL's own examples. */
+async function wolfsslServers() {
   const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
-  const folders = ["src", "wolfcrypt", "wolfssl"];
+  const folders = ["src", "wolfcrypt", "wolfssl", "examples/server"];
   const inputs = contents(
     folders.flatMap((name) => filesBelow(join(source, name), /\.[ch]$/)),
     source,
   );
-  return ensurePeer("wolfssl", version, inputs, [`-DWOLFSSL_SOURCE=${source}`]);
+  const options = [`-DWOLFSSL_SOURCE=${source}`];
+  const folder = await ensurePeer("wolfssl", version, { inputs, options, more: ["wolfssl_example"] });
+  return { wolfssl: join(folder, "wolfssl_server"), wolfsslExample: join(folder, "wolfssl_example") };
 }
 
 /**
@@ -577,15 +581,16 @@ function debianNss() {
   });
 }
 
-async function nssServer() {
+async function nssServers() {
   const root = await debianNss();
   const header = readFileSync(join(root, "usr", "include", "nss", "nss.h"), "utf8");
   const version = /NSS_VERSION\s+"([\d.]+)"/.exec(header)?.[1];
-  return ensurePeer("nss", version, [root], [`-DNSS_ROOT=${root}`]);
+  const folder = await ensurePeer("nss", version, { inputs: [root], options: [`-DNSS_ROOT=${root}`] });
+  return { nss: join(folder, "nss_server") };
 }
 
-/** What `ensure` gives; undefined, and said, where it cannot be had. In CI, and of sources that were named, a failure. */
-async function peerOrPending(name, ensure, named) {
+/** The programs that `ensure` gives; none, and said, where it cannot be had. In CI, and of sources that were named, a failure. */
+async function peersOrPending(name, ensure, named) {
   try {
     return await ensure();
   } catch (error) {
@@ -593,7 +598,7 @@ async function peerOrPending(name, ensure, named) {
       throw error;
     }
     say(`torpor: NO ${name} HERE: the tests against it will be shown as pending. ${error.message}`);
-    return undefined;
+    return {};
   }
 }
 
@@ -693,7 +698,7 @@ export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` and `nss` peers of the tests, `wolfsslBinding` and
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl`, `wolfsslExample` and `nss` peers of the tests, `wolfsslBinding` and
  * `wolfsslSimulator` the second engine, `measure` what the benchmarks run processes by, each only where it was asked for.
  */
 function announce(parts) {
@@ -763,7 +768,7 @@ export async function setup({
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
-    others.push("wolfssl", "nss", "measure");
+    others.push("wolfssl", "wolfsslExample", "nss", "measure");
   }
   if (engine === "wolfssl") {
     others.push("wolfsslBinding", "wolfsslSimulator");
@@ -785,8 +790,8 @@ export async function setup({
     parts.plain64 = bits === 64 ? parts.simulator : await simulator({ bits: 64 });
   }
   if (peers) {
-    parts.wolfssl = await peerOrPending("WOLFSSL", wolfsslServer, process.env.WOLFSSL_DIR);
-    parts.nss = await peerOrPending("NSS", nssServer);
+    Object.assign(parts, await peersOrPending("WOLFSSL", wolfsslServers, process.env.WOLFSSL_DIR));
+    Object.assign(parts, await peersOrPending("NSS", nssServers));
     parts.measure = join(await ensureMeasure(), "measure");
   }
   if (engine === "wolfssl") {

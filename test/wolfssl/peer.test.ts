@@ -14,7 +14,7 @@ import { TestCA, type TestIdentity, writeCertificates, writeIdentity } from "../
 import { newFolder, wakeLine } from "../support/command.js";
 import { type EchoOptions, echo } from "../support/echo.js";
 import { needsDTLS13 } from "../support/engine.js";
-import { type Peer, startNss, startWolfssl } from "../support/peers.js";
+import { type Peer, type ServerFiles, startNss, startWolfssl, startWolfsslExample } from "../support/peers.js";
 
 const text = (words: string): Uint8Array => new TextEncoder().encode(words);
 
@@ -26,15 +26,15 @@ const text = (words: string): Uint8Array => new TextEncoder().encode(words);
 const LIBRARIES = [
   {
     ...{ name: "wolfSSL", start: startWolfssl, suite: "TLS_AES_128_CCM_8_SHA256", lacks: ["X25519MLKEM768"] },
-    ...{ pskAlone: true, most: { full: 2200, ticket: 1600 } },
+    ...{ pskAlone: true, most: { full: 2200, ticket: 1600 }, example: startWolfsslExample },
   },
   {
     ...{ name: "NSS", start: startNss, suite: "TLS_AES_128_GCM_SHA256", lacks: ["secp384r1", "X25519MLKEM768"] },
-    ...{ pskAlone: false, most: { full: 2200, ticket: 1700 } },
+    ...{ pskAlone: false, most: { full: 2200, ticket: 1700 }, example: undefined },
   },
 ];
 
-for (const { name, start, suite, lacks, pskAlone, most } of LIBRARIES) {
+for (const { name, start, suite, lacks, pskAlone, most, example } of LIBRARIES) {
   describe(`DTLS 1.3 against a server over ${name} that is not this core`, () => {
     const geometry = { slots: 2, slotBytes: 1536 };
     let folder: string;
@@ -68,16 +68,18 @@ for (const { name, start, suite, lacks, pskAlone, most } of LIBRARIES) {
       peer = est = undefined;
     }
 
-    /** A server that takes the clients of `clientCAs`. */
-    async function serve(
-      version: string,
-      plainPort?: number,
-      clientCAs: readonly Uint8Array[] = [ca.root],
-    ): Promise<Peer | undefined> {
+    /** The files of a server that takes the clients of these CAs. */
+    async function serverFiles(clientCAs: readonly Uint8Array[] = [ca.root]): Promise<ServerFiles> {
       const server = await ca.issue({ subject: "CN=peer", addresses: ["127.0.0.1"] });
-      const clientCA = writeCertificates(folder, "client-ca", clientCAs);
-      const files = { ...writeIdentity(folder, "server", server), clientCA };
-      peer = await start(files, version, ...(plainPort === undefined ? [] : [String(plainPort)]));
+      return {
+        ...writeIdentity(folder, "server", server),
+        clientCA: writeCertificates(folder, "client-ca", clientCAs),
+      };
+    }
+
+    async function serve(version: string, before?: EstServer): Promise<Peer | undefined> {
+      const files = await serverFiles(before?.ca.clientCAs);
+      peer = await start(files, version, ...(before === undefined ? [] : [String(before.plainPort)]));
       return peer;
     }
 
@@ -102,7 +104,7 @@ for (const { name, start, suite, lacks, pskAlone, most } of LIBRARIES) {
     const life = (
       sessions: SessionTable,
       more: Partial<EchoOptions["secure"]> = {},
-      conversation: Pick<EchoOptions, "messages" | "pause"> = {},
+      conversation: Pick<EchoOptions, "messages" | "pause" | "check"> = {},
     ): Promise<AssociationReport> =>
       echo({
         address: "127.0.0.1",
@@ -178,10 +180,30 @@ for (const { name, start, suite, lacks, pskAlone, most } of LIBRARIES) {
       assert.deepEqual([epochs[1], epochs[3], epochs[6]], ["3 3", "0 0", "1 1"]);
     });
 
+    /** The example server with these options: first a full handshake, then one that is resumed. */
+    async function talkToExample(options: readonly string[], check?: (answer: Uint8Array) => void): Promise<void> {
+      peer = await example!(await serverFiles(), folder, ...options);
+      const sessions = newTable();
+      for (const way of ["full", "ticket"]) {
+        const report = await life(sessions, {}, check === undefined ? {} : { check });
+        assert.equal(report.way, way);
+        assert.equal(report.protocol, "DTLS 1.3");
+      }
+      await printed(/^SSL reused session$/m);
+    }
+
+    if (example !== undefined) {
+      it("makes a full handshake and resumes by ticket with the example server of the library, which sends back", () =>
+        talkToExample(["-e"]));
+
+      it("reads what the example server of the library sends once it has updated its keys", () =>
+        talkToExample(["-U"], (answer) => assert.match(new TextDecoder().decode(answer), /^I hear you/)));
+    }
+
     for (const host of ["node", "simulator"]) {
       it(`gets CA certificates and enrols through it (${host})`, async () => {
         est = await startEstServer({ dir: `${folder}/est`, plain: 0 });
-        await serve("1.3", est.plainPort, est.ca.clientCAs);
+        await serve("1.3", est);
         const args = [
           ...["--server", `coaps://127.0.0.1:${peer!.port}`, "--engine", "wolfssl", "--state", `${folder}/device`],
           ...["--trust", writeCertificates(folder, "ca", [ca.root]), "--host", host, "--resume", "ticket"],

@@ -1,6 +1,7 @@
 /*
  * The test server over NSS, Mozilla's library (../server.h): it demands a client certificate and gives tickets. No connection
- * IDs and no CCM; key exchange on P-256 alone, so that a client that begins with another group is asked to try again.
+ * IDs and no CCM; key exchange on P-256 alone, so that a client that begins with another group is asked to try again. Its messages come in
+ * records with the shortest header of DTLS 1.3: eight bits of the number and no length.
  *
  * Of a handshake it prints "full" or "resumed", the cipher suite and the version.
  */
@@ -312,7 +313,8 @@ void tls_configure(char **files, const char *version)
         SSL_NamedGroupConfig(model, GROUPS, PR_ARRAY_SIZE(GROUPS)) != SECSuccess ||
         SSL_OptionSet(model, SSL_REQUEST_CERTIFICATE, PR_TRUE) != SECSuccess ||
         SSL_OptionSet(model, SSL_REQUIRE_CERTIFICATE, SSL_REQUIRE_ALWAYS) != SECSuccess ||
-        SSL_OptionSet(model, SSL_ENABLE_SESSION_TICKETS, PR_TRUE) != SECSuccess) {
+        SSL_OptionSet(model, SSL_ENABLE_SESSION_TICKETS, PR_TRUE) != SECSuccess ||
+        SSL_OptionSet(model, SSL_ENABLE_DTLS_SHORT_HEADER, PR_TRUE) != SECSuccess) {
         die("an option is not there");
     }
     use_identity(files[0], files[1]);
