@@ -232,20 +232,15 @@ export const startWolfssl: StartOwn = (files, ...more) =>
 export const startNss: StartOwn = (files, ...more) =>
   startBuilt("nss", (port) => [port, files.certificate, files.key, files.clientCA, ...more]);
 
-/** The server among wolfSSL's examples in DTLS 1.3: for one client, and once more for the same one. */
-export async function startWolfsslExample(
-  files: ServerFiles,
-  folder: string,
-  ...options: readonly string[]
-): Promise<Peer | undefined> {
+/** The server among wolfSSL's examples in DTLS 1.3; it sends back messages, for one client, and once more for the same one. */
+export async function startWolfsslExample(files: ServerFiles, folder: string): Promise<Peer | undefined> {
   // By this file it knows the folder of wolfSSL, and then does not read it.
   mkdirSync(join(folder, "certs"), { recursive: true });
   writeFileSync(join(folder, "certs", "dh2048.pem"), "");
   return startBuilt(
     "wolfsslExample",
     (port) => [
-      ...["-u", "-v", "4", "-r", "-p", port, "-c", files.certificate, "-k", files.key, "-A", files.clientCA],
-      ...options,
+      ...["-u", "-v", "4", "-r", "-e", "-p", port, "-c", files.certificate, "-k", files.key, "-A", files.clientCA],
     ],
     folder,
   );
