@@ -10,7 +10,7 @@
  *
  * It prints a line for each handshake (the library's) and for each message: the client's port, and "moved" where it was another
  * one before; in DTLS 1.3 the last two bits, which is what a record shows, of the epochs of the message and of what was sent
- * last. Nothing is sent again: on loopback nothing is lost.
+ * last. On loopback nothing is lost: a library need not have timers here (tls_timeout).
  */
 #ifndef TORPOR_TEST_SERVER_H
 #define TORPOR_TEST_SERVER_H

@@ -18,23 +18,19 @@ import { type Peer, type ServerFiles, startNss, startWolfssl, startWolfsslExampl
 
 const text = (words: string): Uint8Array => new TextEncoder().encode(words);
 
-/**
- * In DTLS 1.3: the best cipher suite of each, the groups that it lacks, whether it resumes without a key exchange, and the most
- * bytes that a handshake takes in all. The ticket of NSS holds the client's certificate, and goes both ways; the server over
- * wolfSSL asks every client for a cookie.
- */
+/** In DTLS 1.3: the best cipher suite of each, the groups that it lacks, whether it resumes without a key exchange. */
 const LIBRARIES = [
   {
     ...{ name: "wolfSSL", start: startWolfssl, suite: "TLS_AES_128_CCM_8_SHA256", lacks: ["X25519MLKEM768"] },
-    ...{ pskAlone: true, most: { full: 2200, ticket: 1600 }, example: startWolfsslExample },
+    ...{ pskAlone: true, example: startWolfsslExample },
   },
   {
     ...{ name: "NSS", start: startNss, suite: "TLS_AES_128_GCM_SHA256", lacks: ["secp384r1", "X25519MLKEM768"] },
-    ...{ pskAlone: false, most: { full: 2200, ticket: 1700 }, example: undefined },
+    ...{ pskAlone: false, example: undefined },
   },
 ];
 
-for (const { name, start, suite, lacks, pskAlone, most, example } of LIBRARIES) {
+for (const { name, start, suite, lacks, pskAlone, example } of LIBRARIES) {
   describe(`DTLS 1.3 against a server over ${name} that is not this core`, () => {
     const geometry = { slots: 2, slotBytes: 1536 };
     let folder: string;
@@ -122,14 +118,12 @@ for (const { name, start, suite, lacks, pskAlone, most, example } of LIBRARIES) 
       it(`makes a full handshake and resumes by ticket, time and again (server with ${version})`, async () => {
         await serve(version);
         const sessions = newTable();
-        for (const way of ["full", "ticket", "ticket", "ticket"] as const) {
+        for (const way of ["full", "ticket", "ticket", "ticket"]) {
           const report = await life(sessions);
           assert.equal(report.way, way);
           assert.equal(report.protocol, "DTLS 1.3");
           assert.equal(report.cipherSuite, suite);
           assert.equal(report.group, "secp256r1");
-          const { bytesOut, bytesIn } = report.handshake;
-          assert.ok(bytesOut + bytesIn <= most[way], `${bytesOut} B out, ${bytesIn} B in`);
         }
         assert.deepEqual(await handshakes(4), ["full", "resumed", "resumed", "resumed"]);
       });
