@@ -176,8 +176,8 @@ function versionOf(source) {
 
 const GET_MBEDTLS = `get the mbedTLS ${MBEDTLS_SERIES} sources and name their folder: MBEDTLS_DIR=/path/to/mbedtls npm start`;
 
-/** The machine's own Debian sources as source packages of another suite, in apt's deb822 form. */
-function debianSources(suite) {
+/** The machine's own Debian sources for packages of that type ("deb", "deb-src") of another suite, in apt's deb822 form. */
+function debianSources(suite, type) {
   const release = readFileSync("/etc/os-release", "utf8");
   const codename = /^VERSION_CODENAME=(.+)$/m.exec(release)?.[1];
   if (!/^ID=debian$/m.test(release) || codename === undefined) {
@@ -191,7 +191,7 @@ function debianSources(suite) {
     if (isDebian && (own === codename || (suite !== "sid" && own.startsWith(codename) && !own.includes("backports")))) {
       const lines = [`URIs: ${uri}`, `Suites: ${own.replace(codename, suite)}`, "Components: main"];
       stanzas.push(
-        ["Types: deb-src", ...lines, options ?? "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n"),
+        [`Types: ${type}`, ...lines, options ?? "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg"].join("\n"),
       );
     }
   };
@@ -228,11 +228,12 @@ function debianSources(suite) {
 }
 
 /**
- * Runs `apt-get source` in the folder `apt` with a private configuration of apt that knows the suite; apt verifies what
- * it gets against Debian's keyring. Throws a SetupError that ends with `orElse`.
+ * Runs `apt-get source`, or `download` for what is built, in the folder `apt` with a private configuration of apt that knows the
+ * suite; apt verifies what it gets against Debian's keyring. Throws a SetupError that ends with `orElse`.
  */
-async function fetchFromDebian({ suite, apt, args, orElse }) {
-  const sources = onPath("apt-get") && existsSync("/etc/os-release") ? debianSources(suite) : undefined;
+async function fetchFromDebian({ suite, apt, what = "source", args, orElse }) {
+  const type = what === "source" ? "deb-src" : "deb";
+  const sources = onPath("apt-get") && existsSync("/etc/os-release") ? debianSources(suite, type) : undefined;
   if (!sources) {
     throw new SetupError(`no Debian package sources on this machine; ${orElse}`);
   }
@@ -253,8 +254,8 @@ async function fetchFromDebian({ suite, apt, args, orElse }) {
   );
   const options = { cwd: apt, env: { ...process.env, APT_CONFIG: join(apt, "apt.conf") } };
   try {
-    await step(`reading the source lists of Debian ${suite}`, "apt-get", ["update"], options);
-    await step(`apt-get source ${args.join(" ")}`, "apt-get", ["source", ...args], options);
+    await step(`reading the lists of Debian ${suite}`, "apt-get", ["update"], options);
+    await step(`apt-get ${what} ${args.join(" ")}`, "apt-get", [what, ...args], options);
   } catch (error) {
     throw new SetupError(`${error.message}\n  Without Debian's package: ${orElse}`);
   }
@@ -468,7 +469,7 @@ function isAtLeast(version, least) {
 
 /** Upstream's archive as Debian has it, by the hash in Debian's signed list; its packaging is of no use here. */
 function debianWolfssl() {
-  return cached(`wolfssl-source-${WOLFSSL_FIRST}-${WOLFSSL_SUITE}`, async (folder, work) => {
+  return cached(`wolfssl-source-${WOLFSSL_FIRST}-${WOLFSSL_SUITE}-examples`, async (folder, work) => {
     say(`torpor: fetching Debian's source of wolfSSL (${WOLFSSL_SUITE}), a DTLS peer of the tests`);
     const apt = join(work, "apt");
     await fetchFromDebian({ suite: WOLFSSL_SUITE, apt, args: ["--tar-only", "wolfssl"], orElse: GET_WOLFSSL });
@@ -476,7 +477,9 @@ function debianWolfssl() {
     if (archive === undefined) {
       throw new SetupError(`Debian's package holds no archive of wolfSSL; ${GET_WOLFSSL}`);
     }
-    const wanted = ["src", "wolfcrypt/src", "wolfssl", "COPYING", "LICENSING"].map((name) => `*/${name}`);
+    const wanted = ["src", "wolfcrypt/src", "wolfssl", "examples/server", "COPYING", "LICENSING"].map(
+      (name) => `*/${name}`,
+    );
     const args = ["xf", join(apt, archive), "-C", folder, "--strip-components=1", "--wildcards"];
     await step("unpacking wolfssl", "tar", [...args, "--no-wildcards-match-slash", ...wanted]);
   });
@@ -550,39 +553,80 @@ export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitiz
   return { folder, options, version };
 }
 
-/** The program `wolfssl_server`: the folder that holds it. */
-async function ensureWolfssl() {
-  const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
-  const here = join(ROOT, "test", "peers", "wolfssl");
-  const inputs = [
-    ...contents(filesBelow(here, /\.[ch]$|^CMakeLists\.txt$/)),
-    ...contents(WOLFSSL_LIST),
-    ...contents(
-      ["src", "wolfcrypt", "wolfssl"].flatMap((name) => filesBelow(join(source, name), /\.[ch]$/)),
-      source,
-    ),
+// ---- DTLS servers that the tests build ----
+
+/**
+ * The folder with the program `NAME_server` of test/peers/NAME, and `more` that are built with it, over a library of that version;
+ * `inputs` and `options` of CMake are what they need beside our own files.
+ */
+async function ensurePeer(name, version, { inputs, options, more = [] }) {
+  const peers = join(ROOT, "test", "peers");
+  const own = [
+    ...["server.c", "server.h"].map((file) => join(peers, file)),
+    ...filesBelow(join(peers, name), /\.[ch]$|^CMakeLists\.txt$/),
   ];
-  return cached(`wolfssl-${version}-${hashOf(compiler(), ...inputs)}`, async (folder, work) => {
-    say(`torpor: building a test server over wolfSSL ${version}`);
+  return cached(`${name}-${version}-${hashOf(compiler(), ...contents(own), ...inputs)}`, async (folder, work) => {
+    say(`torpor: building a test server over ${name} ${version}`);
     const build = join(work, "build");
-    await step("configuring wolfSSL", "cmake", [
-      ...["-S", here, "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", `-DWOLFSSL_SOURCE=${source}`],
+    await step(`configuring ${name}_server`, "cmake", [
+      ...["-S", join(peers, name), "-B", build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", ...options],
     ]);
-    await step("compiling wolfSSL", "ninja", ["-C", build]);
-    renameSync(join(build, "wolfssl_server"), join(folder, "wolfssl_server"));
+    await step(`compiling ${name}_server`, "ninja", ["-C", build]);
+    for (const program of [`${name}_server`, ...more]) {
+      renameSync(join(build, program), join(folder, program));
+    }
   });
 }
 
-/** As ensureWolfssl; undefined, and said, where it cannot be had. In CI, and of a folder that was named, a failure. */
-async function wolfsslServer() {
+/** The server of ours, and the one that is among wolfSSL's own examples. */
+async function wolfsslServers() {
+  const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
+  const folders = ["src", "wolfcrypt", "wolfssl", "examples/server"];
+  const library = folders.flatMap((name) => filesBelow(join(source, name), /\.[ch]$/));
+  const inputs = [...contents(WOLFSSL_LIST), ...contents(library, source)];
+  const options = [`-DWOLFSSL_SOURCE=${source}`];
+  const folder = await ensurePeer("wolfssl", version, { inputs, options, more: ["wolfssl_example"] });
+  return { wolfssl: join(folder, "wolfssl_server"), wolfsslExample: join(folder, "wolfssl_example") };
+}
+
+/**
+ * NSS: the suite of Debian whose version speaks DTLS 1.3 as RFC 9147 numbers it (Debian 12's 3.87 has the number of a draft), and
+ * the packages to build and run a program with it on an older Debian: it needs the C library of its own.
+ */
+const NSS_SUITE = "trixie";
+const NSS_PACKAGES = ["libnss3-dev", "libnspr4-dev", "libnss3", "libnspr4", "libsqlite3-0", "zlib1g", "libc6"];
+
+/** The unpacked packages: a folder that stands for /. */
+function debianNss() {
+  return cached(`nss-packages-${NSS_SUITE}`, async (folder, work) => {
+    say(`torpor: fetching Debian's NSS (${NSS_SUITE}), a DTLS peer of the tests`);
+    const apt = join(work, "apt");
+    const orElse = "the tests against it are for Debian";
+    await fetchFromDebian({ suite: NSS_SUITE, apt, what: "download", args: NSS_PACKAGES, orElse });
+    for (const file of readdirSync(apt).filter((name) => name.endsWith(".deb"))) {
+      await step(`unpacking ${file}`, "dpkg-deb", ["-x", join(apt, file), folder]);
+    }
+  });
+}
+
+async function nssServers() {
+  const root = await debianNss();
+  const header = readFileSync(join(root, "usr", "include", "nss", "nss.h"), "utf8");
+  const version = /NSS_VERSION\s+"([\d.]+)"/.exec(header)?.[1];
+  const folder = await ensurePeer("nss", version, { inputs: [root], options: [`-DNSS_ROOT=${root}`] });
+  return { nss: join(folder, "nss_server") };
+}
+
+/** The programs that `ensure` gives; none, and said, where it cannot be had. In CI, and of sources that were named, a failure. */
+async function peersOrPending(name, ensure, named) {
   try {
-    return join(await ensureWolfssl(), "wolfssl_server");
+    return await ensure();
   } catch (error) {
-    if (process.env.CI || process.env.WOLFSSL_DIR) {
+    if (process.env.CI || named) {
       throw error;
     }
-    say(`torpor: NO WOLFSSL HERE: the tests against it will be shown as pending. ${error.message}`);
-    return undefined;
+    say(`torpor: NO ${name} HERE: the tests against it will be shown as pending. ${error.message}`);
+    return {};
   }
 }
 
@@ -682,9 +726,9 @@ export async function ensureSimulator({ bits, variant = "", engine = "mbedtls" }
 
 /**
  * Tells the program where its native parts are: build/native.json. `simulator` and `bits` are the device; `debug` and
- * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl` a peer of the tests, `wolfsslBinding`,
- * `wolfsslSimulator` and `wolfsslDebug` the second engine, `measure` what the benchmarks run processes by, each only where it
- * was asked for.
+ * `sanitized` are the other builds of it, `plain64` the device in 64 bits, `wolfssl`, `wolfsslExample` and `nss` peers of the tests,
+ * `wolfsslBinding`, `wolfsslSimulator` and `wolfsslDebug` the second engine, `measure` what the benchmarks run processes by, each only
+ * where it was asked for.
  */
 function announce(parts) {
   const file = join(BUILD, "native.json");
@@ -754,7 +798,7 @@ export async function setup({
   const wanted = hashOf(process.env.MBEDTLS_DIR ?? "", process.env.WOLFSSL_DIR ?? "", ...contents(ownInputs()));
   const others = [...(debug || tests ? ["debug"] : []), ...(tests ? ["sanitized", "plain64"] : [])];
   if (peers) {
-    others.push("wolfssl", "measure");
+    others.push("wolfssl", "wolfsslExample", "nss", "measure");
   }
   if (engine === "wolfssl") {
     others.push("wolfsslBinding", "wolfsslSimulator", ...(debug || tests ? ["wolfsslDebug"] : []));
@@ -776,7 +820,8 @@ export async function setup({
     parts.plain64 = bits === 64 ? parts.simulator : await simulator({ bits: 64 });
   }
   if (peers) {
-    parts.wolfssl = await wolfsslServer();
+    Object.assign(parts, await peersOrPending("WOLFSSL", wolfsslServers, process.env.WOLFSSL_DIR));
+    Object.assign(parts, await peersOrPending("NSS", nssServers));
     parts.measure = join(await ensureMeasure(), "measure");
   }
   if (engine === "wolfssl") {

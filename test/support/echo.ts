@@ -12,25 +12,29 @@ import { AssociationReport, DTLSSocket, type DTLSSocketOptions } from "../../src
 const MESSAGE = Uint8Array.from({ length: 100 }, (_, i) => i);
 
 export interface EchoOptions extends Pick<DTLSSocketOptions, "address" | "port" | "secure" | "sessions" | "resume"> {
-  /** 100 bytes unless told. */
-  readonly message?: Uint8Array;
-  /** Looks at the answer; unless told it must be the message. */
+  /** One of 100 bytes unless told. */
+  readonly messages?: readonly Uint8Array[];
+  /** Looks at each answer; unless told it must be the message. */
   readonly check?: (answer: Uint8Array) => void;
+  /** Milliseconds from an answer to the next message. */
+  readonly pause?: number;
   /** How the life ends; "close" unless told. */
   readonly end?: "close" | "sleep";
 }
 
-/** Connects, sends one message, waits for its echo, and ends. What the association cost. */
+/** Connects, sends the messages, each when the one before it has come back, and ends. What the association cost. */
 export function echo({
   end = "close",
   secure,
-  message = MESSAGE,
+  messages = [MESSAGE],
+  pause = 0,
   check,
   ...options
 }: EchoOptions): Promise<AssociationReport> {
   const report = new AssociationReport();
   return new Promise((resolve, reject) => {
     const buffer = new Uint8Array(1200);
+    let at = 0;
     const socket = new DTLSSocket({
       ...options,
       socket: { io: UDP },
@@ -38,15 +42,19 @@ export function echo({
       clock,
       secure: { handshakeTimer: 1000, patience: 8000, ...secure },
       report,
-      onWritable: () => socket.write(message),
+      onWritable: () => socket.write(messages[0]!),
       onReadable: () => {
         const length = socket.read(buffer);
         if (length !== undefined) {
           const answer = buffer.subarray(0, length);
           if (check === undefined) {
-            assert.deepEqual(answer, message);
+            assert.deepEqual(answer, messages[at]);
           } else {
             check(answer);
+          }
+          if (++at < messages.length) {
+            setTimeout(() => socket.write(messages[at]!), pause);
+            return;
           }
           if (end === "sleep") {
             socket.sleep(new Uint8Array());

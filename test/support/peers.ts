@@ -1,6 +1,6 @@
 /**
- * Real DTLS and CoAP peers as child processes: OpenSSL, GnuTLS, wolfSSL, libcoap, socat. A peer that is not installed is
- * an error, never a skipped test; wolfSSL, which has to be built, may be missing, save in CI.
+ * Real DTLS and CoAP peers as child processes: OpenSSL, GnuTLS, wolfSSL, NSS, libcoap, socat. A peer that is not installed is
+ * an error, never a skipped test; those over wolfSSL and NSS, which have to be built, may be missing, save in CI.
  *
  *     const peer = await startCoapServer("openssl", identity, folder);
  *     …
@@ -10,7 +10,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { generate, type ParsedPacket, parse } from "coap-packet";
@@ -51,8 +51,15 @@ export async function freePorts(address = "127.0.0.1"): Promise<number> {
   }
 }
 
-function start(command: string, args: readonly string[], options: { stdin?: boolean } = {}): ChildProcess {
-  const child = spawn(command, args, { stdio: [options.stdin ? "pipe" : "ignore", "pipe", "pipe"] });
+function start(
+  command: string,
+  args: readonly string[],
+  options: { stdin?: boolean; folder?: string | undefined } = {},
+): ChildProcess {
+  const child = spawn(command, args, {
+    stdio: [options.stdin ? "pipe" : "ignore", "pipe", "pipe"],
+    cwd: options.folder,
+  });
   child.on("error", (error) => {
     throw new Error(`${command} does not start: ${error.message}; npm test installs it, or names its package`);
   });
@@ -79,8 +86,8 @@ function isBound(port: number): boolean {
 /** Waits until a UDP port is bound. */
 async function untilBound(port: number, child: ChildProcess, output: () => string): Promise<void> {
   for (let tries = 0; tries < 200; tries++) {
-    if (child.exitCode !== null) {
-      throw new Error(`${child.spawnfile} ended at once with ${child.exitCode}: ${output()}`);
+    if (child.exitCode !== null || child.signalCode !== null) {
+      throw new Error(`${child.spawnfile} ended at once with ${child.exitCode ?? child.signalCode}: ${output()}`);
     }
     if (isBound(port)) {
       return;
@@ -199,19 +206,44 @@ export async function startGnutls(
 }
 
 /**
- * The test server over wolfSSL (test/peers/wolfssl); it has connection IDs and sends back every message. Undefined where
- * npm test could not build it, which it said; in CI that ended the setup.
+ * Starts a program that npm test builds. Undefined where it could not, which it said; in CI that ended the setup.
  */
-export async function startWolfssl(files: ServerFiles, ...more: readonly string[]): Promise<Peer | undefined> {
-  const { wolfssl } = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as {
-    wolfssl?: string;
-  };
-  if (wolfssl === undefined && !process.env.CI) {
+async function startBuilt(
+  name: "wolfssl" | "wolfsslExample" | "nss",
+  argsOf: (port: string) => readonly string[],
+  folder?: string,
+): Promise<Peer | undefined> {
+  const native = JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as Record<string, string>;
+  if (native[name] === undefined && !process.env.CI) {
     return undefined;
   }
   const port = await freePorts();
-  const args = [String(port), files.certificate, files.key, files.clientCA, ...more];
-  return peerOf(start(wolfssl ?? "wolfssl_server", args), port);
+  return peerOf(start(native[name] ?? name, argsOf(String(port)), { folder }), port);
+}
+
+/** A server of test/peers, which sends back every message; `more` is the version and the port of a plain server behind it. */
+type StartOwn = (files: ServerFiles, ...more: readonly string[]) => Promise<Peer | undefined>;
+
+/** It has connection IDs, DTLS 1.2 and 1.3, and is over the library of the second engine. */
+export const startWolfssl: StartOwn = (files, ...more) =>
+  startBuilt("wolfssl", (port) => [port, files.certificate, files.key, files.clientCA, ...more]);
+
+/** Mozilla's NSS: DTLS 1.2 and 1.3 with AES_128_GCM and without connection IDs. */
+export const startNss: StartOwn = (files, ...more) =>
+  startBuilt("nss", (port) => [port, files.certificate, files.key, files.clientCA, ...more]);
+
+/** The server among wolfSSL's examples in DTLS 1.3; it sends back messages, for one client, and once more for the same one. */
+export async function startWolfsslExample(files: ServerFiles, folder: string): Promise<Peer | undefined> {
+  // By this file it knows the folder of wolfSSL, and then does not read it.
+  mkdirSync(join(folder, "certs"), { recursive: true });
+  writeFileSync(join(folder, "certs", "dh2048.pem"), "");
+  return startBuilt(
+    "wolfsslExample",
+    (port) => [
+      ...["-u", "-v", "4", "-r", "-e", "-p", port, "-c", files.certificate, "-k", files.key, "-A", files.clientCA],
+    ],
+    folder,
+  );
 }
 
 /** socat as a DTLS terminator (OpenSSL) in front of a plain CoAP port. */

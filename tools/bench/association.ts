@@ -95,9 +95,9 @@ const TICKET_SLOT_BYTES = 1536;
 const COAP_REQUEST = Uint8Array.from([0x40, 0x01, 0x00, 0x01, 0xbb, ...Buffer.from(".well-known")]);
 const ECHO = new Uint8Array(16);
 
-const MESSAGES: Readonly<Record<Life["server"], Pick<EchoOptions, "message" | "check">>> = {
-  coap: { message: COAP_REQUEST, check: () => undefined },
-  echo: { message: ECHO },
+const MESSAGES: Readonly<Record<Life["server"], Pick<EchoOptions, "messages" | "check">>> = {
+  coap: { messages: [COAP_REQUEST], check: () => undefined },
+  echo: { messages: [ECHO] },
 };
 
 const known = new Map<string, DTLSCredentials>();
