@@ -35,11 +35,10 @@ const MBEDTLS_SERIES = "3.6";
 /** The Debian release whose mbedTLS source package is of that series, and older ones that can fetch it from there. */
 const MBEDTLS_SUITE = "trixie";
 /**
- * wolfSSL, the second engine and a peer of the tests: the first with connection IDs in DTLS 1.2 and with final ML-KEM, and the
- * suite of Debian that has it or a later one. The engine takes WOLFSSL_ENGINE_FIRST too, and says what it lacks.
+ * wolfSSL, the second engine and a peer of the tests: the oldest version that was tried and works, and the suite of Debian that
+ * has it or a later one. docs/decisions.md tells what older ones lack.
  */
-const WOLFSSL_FIRST = "5.7.4";
-const WOLFSSL_ENGINE_FIRST = "5.7.2";
+const WOLFSSL_FIRST = "5.9.2";
 const WOLFSSL_SUITE = "sid";
 
 // ---- what the setup needs from the system ----
@@ -485,10 +484,10 @@ function debianWolfssl() {
   });
 }
 
-async function wolfsslSource(first) {
+async function wolfsslSource() {
   const source = process.env.WOLFSSL_DIR || (await debianWolfssl());
   const version = wolfsslVersionOf(source);
-  if (version === undefined || !isAtLeast(version, first)) {
+  if (version === undefined || !isAtLeast(version, WOLFSSL_FIRST)) {
     throw new SetupError(`${source} holds ${version ? `wolfSSL ${version}` : "no wolfSSL"}; ${GET_WOLFSSL}`);
   }
   return { source, version };
@@ -496,14 +495,14 @@ async function wolfsslSource(first) {
 
 /** What a device's compiler is to be told: the sources, of which manifest.json has the list, their version, and options. */
 export async function wolfsslForDevices() {
-  const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
+  const { source, version } = await wolfsslSource();
   const definitions = ["WOLFSSL_USER_SETTINGS", "TORPOR_WOLFSSL_CORE"].map((name) => `-D${name}`);
   const { modules } = JSON.parse(readFileSync(WOLFSSL_LIST[0], "utf8"));
   const listed = modules["*"].filter((path) => path.startsWith("$(TORPOR_WOLFSSL)/") && path.endsWith(".c"));
   const sources = listed.map((path) => path.replace("$(TORPOR_WOLFSSL)", source));
   return {
     source,
-    // Without ML-KEM, whose files have other names in older versions: see sources.cmake.
+    // Without ML-KEM, which a board takes by an option.
     sources: sources.filter((path) => !/\/wc_mlkem\w*\.c$/.test(path)),
     version,
     options: [...definitions, `-I${join(ROOT, "src", "dtls", "wolfssl")}`, "-isystem", source],
@@ -515,16 +514,11 @@ export async function wolfsslForDevices() {
  * linked with it. Under the GPL or a commercial licence: only where it was asked for.
  */
 export async function ensureWolfsslLibrary({ role = "server", bits = 64, sanitize = false, fuzz = false } = {}) {
-  const { source, version } = await wolfsslSource(WOLFSSL_ENGINE_FIRST);
+  const { source, version } = await wolfsslSource();
   const here = join(ROOT, "src", "dtls", "wolfssl");
-  const definitions = ["TORPOR_WOLFSSL_CORE"];
+  const definitions = ["TORPOR_WOLFSSL_CORE", "TORPOR_MLKEM"];
   if (role === "server") {
     definitions.push("TORPOR_SERVER");
-  }
-  if (isAtLeast(version, WOLFSSL_FIRST)) {
-    definitions.push("TORPOR_MLKEM");
-  } else {
-    say(`torpor: wolfSSL ${version} lacks final ML-KEM: no hybrid key exchange`);
   }
   const inputs = [
     ...contents([join(here, "user_settings.h"), join(here, "CMakeLists.txt"), ...WOLFSSL_LIST]),
@@ -580,7 +574,7 @@ async function ensurePeer(name, version, { inputs, options, more = [] }) {
 
 /** The server of ours, and the one that is among wolfSSL's own examples. */
 async function wolfsslServers() {
-  const { source, version } = await wolfsslSource(WOLFSSL_FIRST);
+  const { source, version } = await wolfsslSource();
   const folders = ["src", "wolfcrypt", "wolfssl", "examples/server"];
   const library = folders.flatMap((name) => filesBelow(join(source, name), /\.[ch]$/));
   const inputs = [...contents(WOLFSSL_LIST), ...contents(library, source)];

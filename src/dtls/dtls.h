@@ -3,7 +3,7 @@
  * time comes with the calls, and the host is told when to call next. No sockets, no clock, no files.
  *
  * There are two, and a build has one: dtls.c over mbedTLS 3.6 and 4.x has DTLS 1.2 (RFC 6347); wolfssl/core.c over
- * wolfSSL 5.7.2 and later prefers DTLS 1.3 (RFC 9147) and falls back to 1.2 in the same hello. It saves no contexts.
+ * wolfSSL 5.9.2 and later prefers DTLS 1.3 (RFC 9147) and falls back to 1.2 in the same hello. It saves no contexts.
  *
  *     torpor_dtls *d;
  *     torpor_dtls_new(&d);
@@ -268,7 +268,7 @@ uint64_t torpor_dtls_highest(const torpor_dtls *d);
 /* A number for this build: another library, configuration or format gives another one. Saved bytes are for their own. */
 uint32_t torpor_dtls_build(void);
 
-/* The library that runs the protocol, its version, and what that lacks, such as "wolfSSL 5.7.2, without ML-KEM". */
+/* The library that runs the protocol, its version, and what that lacks, such as "wolfSSL 5.9.2, without ML-KEM". */
 const char *torpor_dtls_library(void);
 
 /*

@@ -12,8 +12,8 @@
 #include "../server.h"
 #endif
 
-#if LIBWOLFSSL_VERSION_HEX < 0x05007002
-#error "Torpor needs wolfSSL 5.7.2 or later"
+#if LIBWOLFSSL_VERSION_HEX < 0x05009002
+#error "Torpor needs wolfSSL 5.9.2 or later"
 #endif
 
 #define NAME_MAX_BYTES 255

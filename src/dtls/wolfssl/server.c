@@ -275,12 +275,10 @@ static int prepare(torpor_dtls *d)
             wolfSSL_dtls13_allow_ch_frag(d->ssl, 1) != WOLFSSL_SUCCESS) {
             return TORPOR_DTLS_ERR_SUPPORT;
         }
-#if defined(WOLFSSL_DTLS13_NO_HRR_ON_RESUME) && LIBWOLFSSL_VERSION_HEX >= 0x05007004
         /* Who has a ticket was there before: one round trip less. */
         if (wolfSSL_dtls13_no_hrr_on_resume(d->ssl, 1) != WOLFSSL_SUCCESS) {
             return TORPOR_DTLS_ERR_SUPPORT;
         }
-#endif
     }
     return (d->server->options & TORPOR_DTLS_SERVER_NO_CONNECTION_IDS) != 0
                ? 0

@@ -10,9 +10,6 @@
 #define TORPOR_WOLFSSL_CORE
 /* Hybrid key exchange, by "defines": { "torpor": { "mlkem": 1 } } in the app's manifest. */
 #if defined(MODDEF_TORPOR_MLKEM) && MODDEF_TORPOR_MLKEM
-#if !__has_include(<wolfssl/wolfcrypt/wc_mlkem.h>)
-#error "the define mlkem needs a later wolfSSL, one with wolfssl/wolfcrypt/wc_mlkem.h"
-#endif
 #define TORPOR_MLKEM
 #endif
 /* The SDK says on ESP32 that there is a config.h, which wolfSSL would then ask for. There is none. */

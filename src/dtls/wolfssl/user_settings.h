@@ -98,7 +98,7 @@ int torpor_wolfssl_random(unsigned char *output, unsigned int size);
 #define NO_PKCS7
 #define NO_PKCS12
 
-/* ---- hybrid key exchange (ML-KEM): final in wolfSSL 5.7.4 and later ---- */
+/* ---- hybrid key exchange (ML-KEM) ---- */
 #if defined(TORPOR_MLKEM)
 #define WOLFSSL_HAVE_MLKEM
 #define WOLFSSL_WC_MLKEM
