@@ -58,7 +58,7 @@ const ALERTS: Readonly<Record<number, string>> = {
 };
 
 const ADVICE: Readonly<Record<number, string>> = {
-  40: ": no common cipher suite, or it wants a client certificate; Torpor offers ECDHE_ECDSA with AES_128_CCM_8, AES_128_CCM and AES_128_GCM_SHA256",
+  40: ": no common cipher suite or group, or it wants a client certificate; Torpor offers ECDHE_ECDSA with AES_128_CCM_8, AES_128_CCM and AES_128_GCM_SHA256",
   42: ": it refuses this device's certificate",
   45: ": this device's certificate has expired; enrol again with the factory identity",
   46: ": it refuses this device's certificate",

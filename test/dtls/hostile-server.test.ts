@@ -283,7 +283,7 @@ describe("a device and a server that deviates in its handshake", () => {
   }
 
   /** Connects, has a message echoed, and puts all away. */
-  async function connect(resume: Resume): Promise<Connected> {
+  async function connect(resume: Resume, groups?: readonly string[]): Promise<Connected> {
     const started = network.time.now;
     const report = new AssociationReport();
     const buffer = new Uint8Array(100);
@@ -309,6 +309,7 @@ describe("a device and a server that deviates in its handshake", () => {
         key: deviceKey,
         patience: PATIENCE,
         handshakeTimer: 1000,
+        groups,
       },
       sessions: sessions(),
       memory,
@@ -464,6 +465,33 @@ describe("a device and a server that deviates in its handshake", () => {
   });
 
   if (VERSION === "1.3") {
+    for (const group of ["X25519MLKEM768", "SecP256r1MLKEM768"]) {
+      it(`refuses a share of ${group} that has a wrong length or no point, and a request for the share that was there`, async () => {
+        for (const script of [
+          ...["short", "long", "beyond", "group", "off-curve", "none"].map(
+            (how) => `handshake:ServerHello:share-${how}`,
+          ),
+          "handshake:ServerHello:retry",
+          "handshake:HelloRetryRequest:group-same",
+          "handshake:HelloRetryRequest:group-other",
+        ]) {
+          for (const times of ["", ":once"]) {
+            forget();
+            const misconduct = new Misconduct(script + times);
+            network.rewrite = (datagram, engine) => misconduct.rewrite(datagram, engine);
+            const { error, took } = await connect("ticket", [group, "secp256r1"]);
+            assert.ok(misconduct.count > 0 && took <= BOUND, script);
+            // The last byte of a share is one of X25519's, which takes any: then the keys differ, and nothing is accepted.
+            assert.ok(error !== undefined && TYPED.some((kind) => error.constructor === kind), `${script}${times}`);
+            network.rewrite = (datagram) => [datagram];
+            network.forget();
+            assert.equal((await connect("ticket", [group, "secp256r1"])).error, undefined, script);
+            network.forget();
+          }
+        }
+      });
+    }
+
     it("does not keep a ticket that lives for no time (RFC 8446 section 4.6.1)", async () => {
       forget();
       const misconduct = new Misconduct("handshake:NewSessionTicket:lifetime-none");

@@ -14,6 +14,7 @@ import { Traffic } from "../../src/dtls/socket.js";
 import type { Clock, Datagram, SocketCallbacks, TimerId, UDP, UDPConstructor } from "../../src/io.js";
 import { chance } from "../../tools/chance.js";
 import { CONNECTION_ID_BYTES, type ServerAssociation, type ServerEngine } from "../../tools/est-server/engine.js";
+import { fragmentOf } from "../../tools/est-server/handshake-records.js";
 import { FakeTime } from "./fake-time.js";
 
 /** Where the server is, unless told. */
@@ -74,7 +75,8 @@ function handshakeType(datagram: Uint8Array): number | undefined {
 
 /** What a ClientHello has in common with the one before that had no cookie yet. */
 function clientRandom(datagram: Uint8Array): string | undefined {
-  return handshakeType(datagram) === CLIENT_HELLO ? datagram.subarray(27, 59).toString() : undefined;
+  const isFirst = handshakeType(datagram) === CLIENT_HELLO && fragmentOf(Buffer.from(datagram))?.offset === 0;
+  return isFirst ? datagram.subarray(27, 59).toString() : undefined;
 }
 
 /** A fatal alert in the clear, as a server sends it before there are keys. */
@@ -308,7 +310,10 @@ export class JoinedNetwork {
     if (first !== undefined) {
       this.#sendTo(client, first, engine);
     }
-    if (first === undefined || handshakeType(first) !== SERVER_HELLO) {
+    // Of a hello in parts (hybrid key exchange) the rest is still on its way.
+    const { length = 0, body } = fragmentOf(Buffer.from(datagram)) ?? {};
+    const isPart = first === undefined && body!.length < length && engine.state === EngineState.HANDSHAKE;
+    if (!isPart && (first === undefined || handshakeType(first) !== SERVER_HELLO)) {
       engine.free();
       return;
     }
