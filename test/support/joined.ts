@@ -14,7 +14,7 @@ import { Traffic } from "../../src/dtls/socket.js";
 import type { Clock, Datagram, SocketCallbacks, TimerId, UDP, UDPConstructor } from "../../src/io.js";
 import { chance } from "../../tools/chance.js";
 import { CONNECTION_ID_BYTES, type ServerAssociation, type ServerEngine } from "../../tools/est-server/engine.js";
-import { fragmentOf } from "../../tools/est-server/handshake-records.js";
+import { clientRandom, partOf, plainHandshake, SERVER_HELLO } from "../../tools/est-server/hello.js";
 import { FakeTime } from "./fake-time.js";
 
 /** Where the server is, unless told. */
@@ -57,27 +57,8 @@ const LATE = 4000;
 const FIRST_PORT = 49152;
 const BUFFER_BYTES = 4096;
 
-/*
- * A datagram that begins with a ClientHello in the clear (RFC 6347 sections 4.1 and 4.2.2):
- *
- *     0  content type 22      3  epoch 0     13  message type 1     27  random, 32 bytes
- */
-const CLIENT_HELLO = 1;
-const SERVER_HELLO = 2;
-
 /** Where a record with a connection ID has it (RFC 9146 section 4). */
 const CONNECTION_ID_AT = 11;
-
-function handshakeType(datagram: Uint8Array): number | undefined {
-  const plain = datagram[0] === ContentType.HANDSHAKE && datagram[3] === 0 && datagram[4] === 0;
-  return plain ? datagram[13] : undefined;
-}
-
-/** What a ClientHello has in common with the one before that had no cookie yet. */
-function clientRandom(datagram: Uint8Array): string | undefined {
-  const isFirst = handshakeType(datagram) === CLIENT_HELLO && fragmentOf(Buffer.from(datagram))?.offset === 0;
-  return isFirst ? datagram.subarray(27, 59).toString() : undefined;
-}
 
 /** A fatal alert in the clear, as a server sends it before there are keys. */
 export function plainAlert(description: number): Uint8Array {
@@ -311,9 +292,8 @@ export class JoinedNetwork {
       this.#sendTo(client, first, engine);
     }
     // Of a hello in parts (hybrid key exchange) the rest is still on its way.
-    const { length = 0, body } = fragmentOf(Buffer.from(datagram)) ?? {};
-    const isPart = first === undefined && body!.length < length && engine.state === EngineState.HANDSHAKE;
-    if (!isPart && (first === undefined || handshakeType(first) !== SERVER_HELLO)) {
+    const isPart = first === undefined && partOf(datagram) === "first" && engine.state === EngineState.HANDSHAKE;
+    if (!isPart && (first === undefined || plainHandshake(first) !== SERVER_HELLO)) {
       engine.free();
       return;
     }

@@ -20,6 +20,7 @@ import { TimeoutError } from "../../src/errors.js";
 import { destroyKey, importKey, type KeyId } from "../../src/pki/key.js";
 import type { Identity } from "./ca.js";
 import { CONNECTION_ID_BYTES, type ServerAssociation, ServerEngine } from "./engine.js";
+import { clientRandom, isServerHello, partOf } from "./hello.js";
 import { type Endpoint, endpointName, UDPSocket } from "./udp.js";
 
 const ASSOCIATIONS_MAX = 256;
@@ -32,12 +33,6 @@ const SWEEP_MS = 30_000;
 /** Larger than any record that the engine takes in, or datagram that it makes. */
 const BUFFER_BYTES = 4096;
 
-/*
- * A datagram that begins with a handshake message in the clear (RFC 6347 sections 4.1 and 4.2.2):
- *
- *     0  content type 22      3  epoch 0     13  message type     17  message_seq     25  client_version
- *     1  version              5  sequence    14  length           19  fragment        27  random, 32 bytes
- */
 /** RFC 9146 section 4: the ID follows type, version, epoch and sequence number. */
 const CONNECTION_ID_RECORD = 25;
 const CONNECTION_ID_AT = 11;
@@ -46,45 +41,6 @@ const UNIFIED_MASK = 0xf0;
 const UNIFIED_CONNECTION_ID = 0x30;
 const UNIFIED_CONNECTION_ID_AT = 1;
 const ALERT = 21;
-const HANDSHAKE = 22;
-const CLIENT_HELLO = 1;
-const SERVER_HELLO = 2;
-const FRAGMENT_AT = 19;
-const RANDOM_AT = 27;
-const RANDOM_BYTES = 32;
-
-/** The type of the handshake message in the clear that a datagram begins with. */
-function plainHandshake(datagram: Uint8Array): number | undefined {
-  const plain = datagram[0] === HANDSHAKE && datagram[3] === 0 && datagram[4] === 0;
-  return plain ? datagram[13] : undefined;
-}
-
-/** RFC 8446 section 4.1.3: the random of a ServerHello that is a HelloRetryRequest. */
-const RETRY_RANDOM = "cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c";
-
-/** Whether the engine has accepted a ClientHello: it answers with a ServerHello, not with a request for another hello. */
-function isServerHello(datagram: Uint8Array): boolean {
-  return (
-    plainHandshake(datagram) === SERVER_HELLO &&
-    hex(datagram.subarray(RANDOM_AT, RANDOM_AT + RANDOM_BYTES)) !== RETRY_RANDOM
-  );
-}
-
-/** Whether a datagram begins with a part of a handshake message, and which: its first part, or another one. */
-function fragmentOf(datagram: Uint8Array): "first" | "other" | undefined {
-  const number = (at: number): number => (datagram[at]! << 16) | (datagram[at + 1]! << 8) | datagram[at + 2]!;
-  const [length, offset, part] = [number(14), number(FRAGMENT_AT), number(FRAGMENT_AT + 3)];
-  return offset > 0 ? "other" : part < length ? "first" : undefined;
-}
-
-/** The random of the ClientHello that a datagram begins with. It stays the same in the one with the cookie. */
-function clientRandom(datagram: Uint8Array): string | undefined {
-  const isHello = plainHandshake(datagram) === CLIENT_HELLO && datagram.length >= RANDOM_AT + RANDOM_BYTES;
-  if (!isHello || fragmentOf(datagram) === "other") {
-    return undefined;
-  }
-  return Buffer.from(datagram.subarray(RANDOM_AT, RANDOM_AT + RANDOM_BYTES)).toString("hex");
-}
 
 /** The connection ID of the record that a datagram begins with, in hexadecimal. */
 function connectionIdOf(datagram: Uint8Array): string | undefined {
@@ -306,10 +262,10 @@ export class DTLSServer {
       this.#send(first, endpoint, engine);
     }
     // The rest of a hello in parts is still on its way (hybrid key exchange); the first one has the cookie.
-    const isPart = first === undefined && fragmentOf(datagram) === "first" && engine.state === EngineState.HANDSHAKE;
+    const isPart = first === undefined && partOf(datagram) === "first" && engine.state === EngineState.HANDSHAKE;
     if (!isPart && (first === undefined || !isServerHello(first))) {
-      // A HelloVerifyRequest, a HelloRetryRequest with a cookie, or an alert, or the message is no whole ClientHello. No more is taken: where an extension
-      // cannot be decoded, the engine makes the same alert again and again.
+      // A HelloVerifyRequest, a HelloRetryRequest with a cookie, or an alert, or the message is no whole ClientHello. No more
+      // is taken: where an extension cannot be decoded, the engine makes the same alert again and again.
       if (engine.state === EngineState.FAILED || first?.[0] === ALERT) {
         this.#fail(name, engine);
       }

@@ -15,6 +15,7 @@ import {
   RECORD_BYTES,
   recordsOf,
 } from "./handshake-records.js";
+import { RETRY_RANDOM } from "./hello.js";
 import { isProtected, type Opened, ProtectedRecords, protectedRecordsOf, UNIFIED_BYTES } from "./protected-records.js";
 
 /** Types of handshake messages (RFC 5246 section 7.4, RFC 6347 section 4.3.2, RFC 5077 section 3.3; RFC 8446 section 4). */
@@ -30,9 +31,6 @@ const TYPES = {
   NewSessionTicket: 4,
   Finished: 20,
 } as const;
-
-/** RFC 8446 section 4.1.3: a ServerHello with this random asks for another ClientHello. */
-const RETRY_RANDOM = Buffer.from("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c", "hex");
 
 /** What a server sends in its handshakes; some of it in one version alone. */
 export const HANDSHAKE_MESSAGES = [...Object.keys(TYPES), "HelloRetryRequest", "ChangeCipherSpec"];
@@ -333,7 +331,7 @@ const replaced = (body: Buffer, at: number, ...bytes: number[]): Buffer => {
 
 type Place = (body: Buffer) => number;
 const inServerHello: Place = (body) => serverHello(body).extensions;
-/** EncryptedExtensions and CertificateRequest of DTLS 1.3 (RFC 8446 sections 4.3.1 and 4.3.2): extensions at once, or behind a context. */
+/** EncryptedExtensions and CertificateRequest (RFC 8446 sections 4.3.1 and 4.3.2): extensions at once, or behind a context. */
 const atStart: Place = () => 0;
 const behindContext: Place = (body) => 1 + body[0]!;
 
@@ -369,13 +367,10 @@ const extensionChanged = (number: number, change: (value: Buffer) => Uint8Array 
   });
 
 /** ServerKeyExchange (RFC 8422 section 5.4): type of curve, curve, 2, length of the point | hash, signature, length, 2 | … */
-const signatureAt = (body: Buffer): number => 4 + body[3]!;
+const signatureAt: Place = (body) => 4 + body[3]!;
 
-const at = (offset: number | ((body: Buffer) => number), ...bytes: number[]): Change =>
+const at = (offset: number | Place, ...bytes: number[]): Change =>
   ofBody((body) => replaced(body, typeof offset === "number" ? offset : offset(body), ...bytes));
-
-/** A message whose 16-bit length at a place is as large as can be. */
-const beyond = (place: Place): Change => ofBody((body) => replaced(body, place(body), 0xff, 0xff));
 
 const PRE_SHARED_KEY = 41;
 const SUPPORTED_VERSIONS = 43;
@@ -385,6 +380,36 @@ const CONNECTION_ID = 54;
 const EXTENDED_MASTER_SECRET = 23;
 const POINT_FORMATS = 11;
 const RENEGOTIATION_INFO = 0xff01;
+
+/** What can be wrong with the extensions of a message, which are at `place`. */
+const extensionKinds = (place: Place): Readonly<Record<string, Kind>> => ({
+  "extensions-beyond": { says: "has extensions that end beyond the message", change: at(place, 0xff, 0xff) },
+  "extension-beyond": {
+    says: "has an extension that ends beyond the others",
+    change: extended(place, 0xff, 0x77, 0, 200),
+  },
+  "extension-other": { says: "has an extension that was not offered", change: extended(place, 0, 15, 0, 1, 1) },
+});
+
+/** A ServerHello whose key share (RFC 8446 section 4.2.8) is longer or shorter by so many bytes, and says so. */
+const shareResized = (by: 1 | -1): Change =>
+  extensionChanged(KEY_SHARE, (value) => {
+    const key = Buffer.concat([value.subarray(4), Buffer.alloc(1)]).subarray(0, value.length - 4 + by);
+    return Buffer.concat([value.subarray(0, 2), uint(2, key.length), key]);
+  });
+
+/** A Certificate with its list, which begins at `start`, turned round; each one has bytes behind it that `behind` counts. */
+const reversed = (start: number, behind: (body: Buffer, end: number) => number): Change =>
+  ofBody((body) => {
+    const certificates: Buffer[] = [];
+    for (let at = start; at + 3 <= body.length; ) {
+      const der = at + 3 + body.readUIntBE(at, 3);
+      const end = der + behind(body, der);
+      certificates.unshift(body.subarray(at, end));
+      at = end;
+    }
+    return Buffer.concat([body.subarray(0, start), ...certificates]);
+  });
 
 /** What can be done to one message alone. */
 const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
@@ -427,19 +452,8 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
       ),
     },
     "session-id-beyond": { says: "gives a session id that ends beyond the message", change: at(34, 255) },
-    "extensions-beyond": {
-      says: "has extensions that end beyond the message",
-      change: at((body) => serverHello(body).extensions, 0xff, 0xff),
-    },
-    "extension-beyond": {
-      says: "has an extension that ends beyond the others",
-      change: extended(inServerHello, 0xff, 0x77, 0, 200),
-    },
+    ...extensionKinds(inServerHello),
     "extension-cut": { says: "has half of an extension's header", change: extended(inServerHello, 0xff, 0x77) },
-    "extension-other": {
-      says: "has an extension that was not offered",
-      change: extended(inServerHello, 0, 15, 0, 1, 1),
-    },
     "extension-alpn": {
       says: "has ALPN, which was not offered",
       change: extended(inServerHello, 0, 16, 0, 5, 0, 3, 2, 0x68, 0x32),
@@ -483,16 +497,12 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
     "share-short": {
       says: "has a key share that lacks its last byte",
       only: "1.3",
-      change: extensionChanged(KEY_SHARE, (value) =>
-        Buffer.concat([value.subarray(0, 2), uint(2, value.length - 5), value.subarray(4, -1)]),
-      ),
+      change: shareResized(-1),
     },
     "share-long": {
       says: "has a key share with one byte more",
       only: "1.3",
-      change: extensionChanged(KEY_SHARE, (value) =>
-        Buffer.concat([value.subarray(0, 2), uint(2, value.length - 3), value.subarray(4), Buffer.alloc(1)]),
-      ),
+      change: shareResized(1),
     },
     "share-beyond": {
       says: "has a key share that ends beyond its extension",
@@ -574,19 +584,10 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
       says: "chooses DTLS 1.2",
       change: extensionChanged(SUPPORTED_VERSIONS, () => Uint8Array.of(0xfe, 0xfd)),
     },
-    "extension-other": {
-      says: "has an extension that was not offered",
-      change: extended(inServerHello, 0, 15, 0, 1, 1),
-    },
-    "extensions-beyond": { says: "has extensions that end beyond the message", change: beyond(inServerHello) },
+    ...extensionKinds(inServerHello),
   },
   EncryptedExtensions: {
-    "extensions-beyond": { says: "has extensions that end beyond the message", change: beyond(atStart) },
-    "extension-beyond": {
-      says: "has an extension that ends beyond the others",
-      change: extended(atStart, 0xff, 0x77, 0, 200),
-    },
-    "extension-other": { says: "has an extension that was not offered", change: extended(atStart, 0, 15, 0, 1, 1) },
+    ...extensionKinds(atStart),
     "extension-early": { says: "takes early data, which was not offered", change: extended(atStart, 0, 42, 0, 0) },
   },
   Certificate: {
@@ -619,25 +620,8 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
     },
     reversed: {
       says: "has its certificates in the wrong order",
-      change: ofBody((body) => {
-        const certificates: Buffer[] = [];
-        for (let start = 3; start + 3 <= body.length; ) {
-          const end = start + 3 + body.readUIntBE(start, 3);
-          certificates.unshift(body.subarray(start, end));
-          start = end;
-        }
-        return Buffer.concat([body.subarray(0, 3), ...certificates]);
-      }),
-      change13: ofBody((body) => {
-        const certificates: Buffer[] = [];
-        for (let start = 4; start + 3 <= body.length; ) {
-          const extensions = start + 3 + body.readUIntBE(start, 3);
-          const end = extensions + 2 + body.readUInt16BE(extensions);
-          certificates.unshift(body.subarray(start, end));
-          start = end;
-        }
-        return Buffer.concat([body.subarray(0, 4), ...certificates]);
-      }),
+      change: reversed(3, () => 0),
+      change13: reversed(4, (body, end) => 2 + body.readUInt16BE(end)),
     },
   },
   ServerKeyExchange: {
@@ -710,7 +694,7 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
     "extensions-beyond": {
       says: "has extensions that end beyond the message",
       only: "1.3",
-      change: beyond(behindContext),
+      change: at(behindContext, 0xff, 0xff),
     },
     "types-none": {
       says: "wishes no type of certificate",
@@ -741,7 +725,7 @@ const ONE: Readonly<Record<string, Readonly<Record<string, Kind>>>> = {
     "ticket-beyond": {
       says: "has a ticket that ends beyond the message",
       change: at(4, 0xff, 0xff),
-      change13: beyond((body) => 9 + body[8]!),
+      change13: at((body) => 9 + body[8]!, 0xff, 0xff),
     },
     "nonce-beyond": { says: "has a nonce that ends beyond the message", only: "1.3", change: at(8, 0xff) },
     "nonce-long": {

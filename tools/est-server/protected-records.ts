@@ -13,19 +13,19 @@
  * number, a length, and no connection ID.
  */
 
-import { type CipherCCM, createCipheriv, createDecipheriv, type DecipherCCM } from "node:crypto";
+import { type CipherCCMTypes, createCipheriv, createDecipheriv } from "node:crypto";
 
 /** RFC 9147 section 4: 001, no connection ID, 16 bits of number, a length. */
 const FLAGS = 0b0010_1100;
 const EPOCH_BITS = 0b11;
 export const UNIFIED_BYTES = 5;
 const BLOCK_BYTES = 16;
-/** The engine's suites, RFC 9148's first. */
-const SUITES = [
+/** The engine's suites by cipher and bytes of the tag, RFC 9148's first. GCM is called as CCM is. */
+const SUITES: readonly (readonly [cipher: CipherCCMTypes, tagBytes: number])[] = [
   ["aes-128-ccm", 8],
   ["aes-128-ccm", 16],
-  ["aes-128-gcm", 16],
-] as const;
+  ["aes-128-gcm" as CipherCCMTypes, 16],
+];
 
 export interface Opened {
   readonly epoch: number;
@@ -35,6 +35,7 @@ export interface Opened {
   readonly content: Buffer;
 }
 
+/** Whether a record, or the first one of a datagram, is protected as DTLS 1.3 does it: by the first bits of its header. */
 export const isProtected = (datagram: Uint8Array): boolean => datagram[0]! >> 5 === 0b001;
 
 /** The protected records of a datagram, one by one, as far as each has a length. */
@@ -67,10 +68,10 @@ export class ProtectedRecords {
     const header = headerOf(epoch, number, record.length - UNIFIED_BYTES);
     for (const [at, [name, tagBytes]] of SUITES.entries()) {
       const sealed = record.subarray(UNIFIED_BYTES, record.length - tagBytes);
-      const options = { authTagLength: tagBytes } as { authTagLength: number };
-      const cipher = createDecipheriv(name as "aes-128-ccm", keys.subarray(0, 16), nonceOf(keys, number), options);
-      (cipher as DecipherCCM).setAuthTag(record.subarray(record.length - tagBytes));
-      (cipher as DecipherCCM).setAAD(header, { plaintextLength: sealed.length });
+      const options = { authTagLength: tagBytes };
+      const cipher = createDecipheriv(name, keys.subarray(0, 16), nonceOf(keys, number), options);
+      cipher.setAuthTag(record.subarray(record.length - tagBytes));
+      cipher.setAAD(header, { plaintextLength: sealed.length });
       try {
         const plain = Buffer.concat([cipher.update(sealed), cipher.final()]);
         this.#suites.set(epoch, at);
@@ -94,9 +95,9 @@ export class ProtectedRecords {
     const padding = Buffer.alloc(Math.max(0, BLOCK_BYTES - tagBytes - content.length - 1));
     const plain = Buffer.concat([content, Buffer.of(type), padding]);
     const header = headerOf(epoch, number, plain.length + tagBytes);
-    const options = { authTagLength: tagBytes } as { authTagLength: number };
-    const cipher = createCipheriv(name as "aes-128-ccm", keys.subarray(0, 16), nonceOf(keys, number), options);
-    (cipher as CipherCCM).setAAD(header, { plaintextLength: plain.length });
+    const options = { authTagLength: tagBytes };
+    const cipher = createCipheriv(name, keys.subarray(0, 16), nonceOf(keys, number), options);
+    cipher.setAAD(header, { plaintextLength: plain.length });
     const sealed = Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
     header.writeUInt16BE((number & 0xffff) ^ maskOf(keys, sealed).readUInt16BE(0), 1);
     return Buffer.concat([header, sealed]);

@@ -1,6 +1,7 @@
 /**
- * Checks from a capture alone that nothing is used twice that must be used once. No nonce: no two different records under one key with the same one
- * (RFC 5288 section 3, RFC 6655 section 3: the nonce is a salt that belongs to the key and 8 bytes in the record).
+ * Checks from a capture alone that nothing is used twice that must be used once. No nonce: no two different records under
+ * one key with the same one (RFC 5288 section 3, RFC 6655 section 3: the nonce is a salt that belongs to the key and 8 bytes
+ * in the record).
  *
  *     const audit = new NonceAudit();
  *     relay.pass = (datagram) => { audit.look(datagram, "server 1"); return 1; };
@@ -20,6 +21,7 @@
 
 import { createHash } from "node:crypto";
 import { CONNECTION_ID_BYTES } from "../est-server/engine.js";
+import { isProtected } from "../est-server/protected-records.js";
 import { type Recorded, recordsOf } from "../relay.js";
 
 const CHANGE_CIPHER_SPEC = 20;
@@ -27,8 +29,6 @@ const HANDSHAKE = 22;
 const CONNECTION_ID = 25;
 const CLIENT_HELLO = 1;
 const SERVER_HELLO = 2;
-/** RFC 9147 section 4: the first three bits of a record with the unified header, behind which nothing is in the clear. */
-const isUnified = (record: Buffer): boolean => record[0]! >> 5 === 1;
 
 const EPOCH_AT = 3;
 const CONNECTION_ID_AT = 11;
@@ -129,8 +129,8 @@ export class NonceAudit {
       this.#byFlow.set(`${server} ${flow}`, left); // the device has moved, perhaps in the middle of a handshake
     }
     for (const record of recordsOf(bytes)) {
-      if (isUnified(record)) {
-        return;
+      if (isProtected(record)) {
+        return; // nor is anything in the clear behind it
       }
       if (record.readUInt16BE(EPOCH_AT) > 0) {
         this.#protected(direction, record, flow, server);
