@@ -206,6 +206,14 @@ interface Script {
   readonly outcome: Outcome;
 }
 
+function outcomeOf(message: string, name: string, how: string): Outcome | undefined {
+  if (VERSION === "1.3" && message === "NewSessionTicket") {
+    return HARMLESS_TICKETS.test(name) ? "harmless" : "either";
+  }
+  const outcomes = VERSION === "1.3" ? { ...OUTCOMES, ...OUTCOMES_13 } : OUTCOMES;
+  return outcomes[`${message}:${how}`] ?? outcomes[`${message}:${name}`] ?? outcomes[name];
+}
+
 function scriptsOf(message: string): Script[] {
   const ways = HANDSHAKE_WAYS.filter(
     ([of, , , only = VERSION]) => (of === "MESSAGE" || of === message) && only === VERSION,
@@ -214,13 +222,7 @@ function scriptsOf(message: string): Script[] {
     const numbers = name === "flip-N" ? flipsOf(message) : NUMBERS[name];
     return (numbers ?? [undefined]).map((number) => {
       const how = number === undefined ? name : name.replace("N", String(number));
-      const outcomes = VERSION === "1.3" ? { ...OUTCOMES, ...OUTCOMES_13 } : OUTCOMES;
-      if (VERSION === "1.3" && message === "NewSessionTicket") {
-        const outcome = HARMLESS_TICKETS.test(name) ? ("harmless" as const) : ("either" as const);
-        return { text: `handshake:${message}:${how}`, outcome };
-      }
-      const one = outcomes[`${message}:${how}`] ?? outcomes[`${message}:${name}`];
-      const outcome = one ?? outcomes[name] ?? (of === "MESSAGE" ? undefined : "seen");
+      const outcome = outcomeOf(message, name, how) ?? (of === "MESSAGE" ? undefined : "seen");
       assert.ok(outcome !== undefined, `${name}: what should become of it?`);
       return { text: `handshake:${message}:${how}`, outcome };
     });
@@ -275,6 +277,16 @@ describe("a device and a server that deviates in its handshake", () => {
 
   const sessions = () =>
     new SessionTable(retained, { clock: network.clock, fingerprint: buildFingerprint(), slots: 2, slotBytes: 1536 });
+
+  /** The server from now on. */
+  function misbehave(script: string): Misconduct {
+    const misconduct = new Misconduct(script);
+    network.rewrite = (datagram, engine) => misconduct.rewrite(datagram, engine);
+    return misconduct;
+  }
+  function behave(): void {
+    network.rewrite = (datagram) => [datagram];
+  }
 
   /** What a wake finds in the table. */
   function session(): string {
@@ -355,14 +367,13 @@ describe("a device and a server that deviates in its handshake", () => {
   ): Promise<string> {
     const script = times === "once" ? `${text}:once` : text;
     forget();
-    network.rewrite = (datagram) => [datagram];
+    behave();
     if (isAbbreviated) {
       assert.equal((await connect(resume)).way, "full");
       network.forget();
     }
     const before = session();
-    const misconduct = new Misconduct(script);
-    network.rewrite = (datagram, engine) => misconduct.rewrite(datagram, engine);
+    const misconduct = misbehave(script);
     const from = network.trace.length;
     const { way, error, took } = await connect(resume);
     assert.ok(misconduct.count > 0, `${script}: did not take place`);
@@ -400,7 +411,7 @@ describe("a device and a server that deviates in its handshake", () => {
       assert.ok(!hasAnswered(from), `${script}: the client went on`);
     }
     network.forget();
-    network.rewrite = (datagram) => [datagram];
+    behave();
     const again = await connect(resume);
     assert.equal(again.error, undefined, `${script}: and then with an honest server`);
     if (VERSION === "1.2" && isAbbreviated && error !== undefined) {
@@ -452,8 +463,7 @@ describe("a device and a server that deviates in its handshake", () => {
     }
     for (const script of scripts) {
       forget();
-      const misconduct = new Misconduct(script);
-      network.rewrite = (datagram, engine) => misconduct.rewrite(datagram, engine);
+      misbehave(script);
       const from = network.trace.length;
       const { error, took } = await connect("context");
       assert.ok(error instanceof DTLSError, script);
@@ -477,13 +487,12 @@ describe("a device and a server that deviates in its handshake", () => {
         ]) {
           for (const times of ["", ":once"]) {
             forget();
-            const misconduct = new Misconduct(script + times);
-            network.rewrite = (datagram, engine) => misconduct.rewrite(datagram, engine);
+            const misconduct = misbehave(script + times);
             const { error, took } = await connect("ticket", [group, "secp256r1"]);
             assert.ok(misconduct.count > 0 && took <= BOUND, script);
             // The last byte of a share is one of X25519's, which takes any: then the keys differ, and nothing is accepted.
             assert.ok(error !== undefined && TYPED.some((kind) => error.constructor === kind), `${script}${times}`);
-            network.rewrite = (datagram) => [datagram];
+            behave();
             network.forget();
             assert.equal((await connect("ticket", [group, "secp256r1"])).error, undefined, script);
             network.forget();
@@ -494,8 +503,7 @@ describe("a device and a server that deviates in its handshake", () => {
 
     it("does not keep a ticket that lives for no time (RFC 8446 section 4.6.1)", async () => {
       forget();
-      const misconduct = new Misconduct("handshake:NewSessionTicket:lifetime-none");
-      network.rewrite = (datagram, engine) => misconduct.rewrite(datagram, engine);
+      const misconduct = misbehave("handshake:NewSessionTicket:lifetime-none");
       assert.equal((await connect("ticket")).error, undefined);
       assert.ok(misconduct.count > 0);
       assert.equal(session(), "none");
@@ -503,12 +511,11 @@ describe("a device and a server that deviates in its handshake", () => {
 
     it("keeps a ticket with a nonce of any length, and resumes by it", async () => {
       forget();
-      const misconduct = new Misconduct("handshake:NewSessionTicket:nonce-long");
-      network.rewrite = (datagram, engine) => misconduct.rewrite(datagram, engine);
+      misbehave("handshake:NewSessionTicket:nonce-long");
       assert.equal((await connect("ticket")).error, undefined);
       assert.match(session(), /^ticket .*(ff){255}/);
       // The server knows another nonce: by the wrong secret nobody resumes.
-      network.rewrite = (datagram) => [datagram];
+      behave();
       network.forget();
       const { way, error } = await connect("ticket");
       assert.deepEqual([way, error], ["full", undefined]);
