@@ -82,6 +82,20 @@ int torpor_dtls_keep_chain(torpor_dtls *d)
 
 /* ---- look ---- */
 
+uint64_t torpor_dtls_deadline(const torpor_dtls *d)
+{
+    uint64_t end;
+
+    if (d->state == TORPOR_DTLS_OPEN) {
+        return d->timer;
+    }
+    if (d->state != TORPOR_DTLS_HANDSHAKE) {
+        return TORPOR_DTLS_NEVER;
+    }
+    end = d->started + d->patience;
+    return d->timer < end ? d->timer : end;
+}
+
 int torpor_dtls_state(const torpor_dtls *d)
 {
     return d->state;

@@ -133,20 +133,20 @@ static void on_set_timer(void *context, uint32_t intermediate, uint32_t final)
     torpor_dtls *d = context;
 
     d->timer_intermediate = d->now + intermediate;
-    d->timer_final = final == 0 ? TORPOR_DTLS_NEVER : d->now + final;
+    d->timer = final == 0 ? TORPOR_DTLS_NEVER : d->now + final;
 }
 
 static int on_get_timer(void *context)
 {
     torpor_dtls *d = context;
 
-    if (d->timer_final == TORPOR_DTLS_NEVER) {
+    if (d->timer == TORPOR_DTLS_NEVER) {
         return -1;
     }
     if (d->in != NULL) {
         return 0; /* what has come counts, even where the timer is over: the library would drop it */
     }
-    return d->now >= d->timer_final ? 2 : d->now >= d->timer_intermediate ? 1 : 0;
+    return d->now >= d->timer ? 2 : d->now >= d->timer_intermediate ? 1 : 0;
 }
 
 /* ---- set up ---- */
@@ -167,7 +167,7 @@ int torpor_dtls_new(torpor_dtls **association)
     d->mtu = TORPOR_DTLS_MTU;
     d->timer_first = TORPOR_DTLS_TIMER;
     d->patience = TORPOR_DTLS_PATIENCE;
-    d->timer_final = TORPOR_DTLS_NEVER;
+    d->timer = TORPOR_DTLS_NEVER;
     return 0;
 }
 
@@ -276,7 +276,7 @@ static void fail(torpor_dtls *d, int kind, uint32_t detail)
     d->state = TORPOR_DTLS_FAILED;
     d->failure.kind = kind;
     d->failure.detail = detail;
-    d->timer_final = TORPOR_DTLS_NEVER;
+    d->timer = TORPOR_DTLS_NEVER;
 }
 
 static void fail_by(torpor_dtls *d, int ret)
@@ -557,21 +557,7 @@ int torpor_dtls_elapse(torpor_dtls *d, uint64_t now)
         fail(d, TORPOR_DTLS_FAILURE_TIMEOUT, 0);
         return MBEDTLS_ERR_SSL_TIMEOUT;
     }
-    return d->now >= d->timer_final ? step(d) : 0;
-}
-
-uint64_t torpor_dtls_deadline(const torpor_dtls *d)
-{
-    uint64_t end;
-
-    if (d->state == TORPOR_DTLS_OPEN) {
-        return d->timer_final;
-    }
-    if (d->state != TORPOR_DTLS_HANDSHAKE) {
-        return TORPOR_DTLS_NEVER;
-    }
-    end = d->started + d->patience;
-    return d->timer_final < end ? d->timer_final : end;
+    return d->now >= d->timer ? step(d) : 0;
 }
 
 size_t torpor_dtls_pending(const torpor_dtls *d)
@@ -660,7 +646,7 @@ int torpor_dtls_close(torpor_dtls *d)
     if (d->state != TORPOR_DTLS_FAILED) {
         d->state = TORPOR_DTLS_CLOSED;
     }
-    d->timer_final = TORPOR_DTLS_NEVER;
+    d->timer = TORPOR_DTLS_NEVER;
     return 0;
 }
 
@@ -765,7 +751,7 @@ int torpor_dtls_context(torpor_dtls *d, uint8_t *out, size_t size, size_t *lengt
         return out == NULL ? 0 : TORPOR_DTLS_ERR_SIZE;
     }
     d->state = TORPOR_DTLS_CLOSED; /* the library has reset what was saved */
-    d->timer_final = TORPOR_DTLS_NEVER;
+    d->timer = TORPOR_DTLS_NEVER;
     if (ret != 0) {
         return ret;
     }

@@ -33,7 +33,7 @@ struct torpor_dtls {
 
     uint64_t now;                          /* of the running call */
     uint64_t started;
-    uint64_t timer_intermediate, timer_final; /* absolute; timer_final TORPOR_DTLS_NEVER: no timer runs */
+    uint64_t timer_intermediate, timer; /* absolute; timer TORPOR_DTLS_NEVER: none runs */
     uint32_t timer_first, patience;
     uint16_t mtu;
 

@@ -1133,20 +1133,6 @@ int torpor_dtls_elapse(torpor_dtls *d, uint64_t now)
     return 0;
 }
 
-uint64_t torpor_dtls_deadline(const torpor_dtls *d)
-{
-    uint64_t end;
-
-    if (d->state == TORPOR_DTLS_OPEN) {
-        return d->timer;
-    }
-    if (d->state != TORPOR_DTLS_HANDSHAKE) {
-        return TORPOR_DTLS_NEVER;
-    }
-    end = d->started + d->patience;
-    return d->timer < end ? d->timer : end;
-}
-
 size_t torpor_dtls_pending(const torpor_dtls *d)
 {
     return d->first == NULL ? 0 : d->first->length;
@@ -1324,6 +1310,17 @@ size_t torpor_dtls_overhead(const torpor_dtls *d)
     return DTLS_RECORD_HEADER_SZ + (cid > 0 ? cid + 1 : 0) + AESGCM_EXP_IV_SZ + d->ssl->specs.aead_mac_size;
 }
 
+const Dtls13Epoch *torpor_dtls_wolfssl_epoch(const torpor_dtls *d, uint64_t number)
+{
+    for (size_t i = 0; i < DTLS13_EPOCH_SIZE; i++) {
+        const Dtls13Epoch *epoch = &d->ssl->dtls13Epochs[i];
+        if (epoch->isValid && epoch->epochNumber.n == number) {
+            return epoch;
+        }
+    }
+    return NULL;
+}
+
 /* What keeps the epoch before the sequence number within the 53 bits that TypeScript can count. */
 #define HIGHEST_EPOCH_SHIFT 36
 
@@ -1335,13 +1332,8 @@ uint64_t torpor_dtls_highest(const torpor_dtls *d)
         return 0;
     }
     if (torpor_dtls_version(d) == TORPOR_DTLS_13) {
-        for (size_t i = 0; i < DTLS13_EPOCH_SIZE; i++) {
-            const Dtls13Epoch *epoch = &d->ssl->dtls13Epochs[i];
-            if (epoch->isValid && epoch->epochNumber.n == d->ssl->dtls13PeerEpoch.n) {
-                return epoch->epochNumber.n << HIGHEST_EPOCH_SHIFT | epoch->nextPeerSeqNumber.n;
-            }
-        }
-        return 0;
+        const Dtls13Epoch *epoch = torpor_dtls_wolfssl_epoch(d, d->ssl->dtls13PeerEpoch.n);
+        return epoch == NULL ? 0 : epoch->epochNumber.n << HIGHEST_EPOCH_SHIFT | epoch->nextPeerSeqNumber.n;
     }
     next = (uint64_t) d->ssl->keys.peerSeq[0].nextSeq_hi << 32 | d->ssl->keys.peerSeq[0].nextSeq_lo;
     return next == 0 ? 0 : next - 1;

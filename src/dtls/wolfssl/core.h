@@ -81,6 +81,9 @@ int torpor_dtls_wolfssl_configure(WOLFSSL_CTX *ctx, torpor_dtls_credentials *c);
 /* Makes the library's association out of `d->ctx`; the state is HANDSHAKE afterwards. */
 int torpor_dtls_wolfssl_begin(torpor_dtls *d, uint64_t now, uint64_t unix_time);
 
+/* The epoch of DTLS 1.3 with that number, or NULL. */
+const Dtls13Epoch *torpor_dtls_wolfssl_epoch(const torpor_dtls *d, uint64_t number);
+
 #if defined(TORPOR_SERVER)
 /* For core.c: a server's association has sent its flight and waits for the client's. */
 void torpor_dtls_server_waits(torpor_dtls *d);

@@ -359,19 +359,16 @@ int torpor_dtls_server_peer_certificate(const torpor_dtls *d, uint8_t *out, size
 int torpor_dtls_server_record_keys(const torpor_dtls *d, unsigned epoch,
                                    uint8_t keys[TORPOR_DTLS_SERVER_RECORD_KEYS_BYTES])
 {
-    if (d->server == NULL || d->ssl == NULL || d->ssl->specs.key_size != 16) {
+    const Dtls13Epoch *e;
+
+    if (d->server == NULL || d->ssl == NULL || d->ssl->specs.key_size != 16 || epoch == 0 ||
+        (e = torpor_dtls_wolfssl_epoch(d, epoch)) == NULL) {
         return TORPOR_DTLS_ERR_STATE;
     }
-    for (size_t i = 0; i < DTLS13_EPOCH_SIZE; i++) {
-        const Dtls13Epoch *e = &d->ssl->dtls13Epochs[i];
-        if (epoch > 0 && e->isValid && e->epochNumber.n == epoch) {
-            memcpy(keys, e->server_write_key, 16);
-            memcpy(keys + 16, e->server_write_IV, 12);
-            memcpy(keys + 28, e->server_sn_key, 16);
-            return 0;
-        }
-    }
-    return TORPOR_DTLS_ERR_STATE;
+    memcpy(keys, e->server_write_key, 16);
+    memcpy(keys + 16, e->server_write_IV, 12);
+    memcpy(keys + 28, e->server_sn_key, 16);
+    return 0;
 }
 
 #endif
