@@ -132,6 +132,27 @@ static void carry(torpor_dtls *client, torpor_dtls *server, uint64_t now, int da
     }
 }
 
+/* Whether a message gets from one end to the other, as it is. */
+static int comes_through(torpor_dtls *from, torpor_dtls *to, uint64_t now)
+{
+    static const uint8_t MESSAGE[] = "to and fro";
+    uint8_t message[sizeof(MESSAGE)];
+
+    if (torpor_dtls_write(from, MESSAGE, sizeof(MESSAGE)) != 0) {
+        return 0;
+    }
+    carry(from, to, now, 0);
+    return torpor_dtls_read(to, message, sizeof(message)) == sizeof(message) &&
+           memcmp(message, MESSAGE, sizeof(message)) == 0;
+}
+
+static void free_all(torpor_dtls *client, torpor_dtls *server, torpor_dtls_server *s)
+{
+    torpor_dtls_free(client);
+    torpor_dtls_free(server);
+    torpor_dtls_server_release(s);
+}
+
 static size_t connect_once(torpor_dtls_server *s, int tickets, const uint8_t *session, size_t length, int resumed,
                            uint8_t *saved, size_t size)
 {
@@ -250,13 +271,9 @@ static void test_contexts(void)
         CHECK(torpor_dtls_highest(server) == before + 1);
         /* The same record again is no message. */
         CHECK(torpor_dtls_receive(server, wake, old, (size_t) taken) == 0 && torpor_dtls_readable(server) == 0);
-        CHECK(torpor_dtls_write(server, message, sizeof(message)) == 0);
-        carry(client, server, wake, 0);
-        CHECK(torpor_dtls_read(client, answer, sizeof(answer)) == sizeof(answer));
+        CHECK(comes_through(server, client, wake));
     }
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    free_all(client, server, s);
 }
 
 /* An association of a client with a connection ID, and both its ends. */
@@ -279,15 +296,13 @@ static torpor_dtls *open_client(torpor_dtls_server *s, unsigned cid_length, torp
  */
 static void test_highest_number_and_forged_epochs(void)
 {
-    uint8_t forged[5 + 16] = {0, 0, 0, 0, 16}, message[] = "number", answer[sizeof(message)];
+    uint8_t forged[5 + 16] = {0, 0, 0, 0, 16};
     torpor_dtls_server *s = new_server();
     torpor_dtls *server, *client = open_client(s, 0, &server);
     uint64_t highest;
 
     for (int i = 0; i < 5; i++) {
-        CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
-        carry(client, server, 2, 0);
-        CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
+        CHECK(comes_through(client, server, 2));
     }
     highest = torpor_dtls_highest(server);
     CHECK(highest > 3);
@@ -296,9 +311,7 @@ static void test_highest_number_and_forged_epochs(void)
         CHECK(torpor_dtls_receive(server, 3, forged, sizeof(forged)) == 0);
         CHECK(torpor_dtls_highest(server) == highest && torpor_dtls_pending(server) == 0);
     }
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    free_all(client, server, s);
 }
 
 /*
@@ -308,7 +321,7 @@ static void test_highest_number_and_forged_epochs(void)
 static void test_open_association_and_messages_in_the_clear(void)
 {
     /* A handshake record of epoch 0: type, length of the body, number, offset and length of the fragment. */
-    uint8_t record[13 + 12 + 4] = {22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 1, 0, 0, 16}, message[] = "clear", answer[sizeof(message)];
+    uint8_t record[13 + 12 + 4] = {22, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 1, 0, 0, 16};
     torpor_dtls_server *s = new_server();
     torpor_dtls *server, *client;
 
@@ -336,12 +349,8 @@ static void test_open_association_and_messages_in_the_clear(void)
             CHECK(torpor_dtls_state(end) == TORPOR_DTLS_OPEN);
         }
     }
-    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
-    carry(client, server, 3, 0);
-    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    CHECK(comes_through(client, server, 3));
+    free_all(client, server, s);
 }
 
 /*
@@ -353,7 +362,7 @@ static void test_last_flight_that_is_lost(void)
     torpor_dtls_server *s = new_server();
     torpor_dtls *client, *server;
     torpor_dtls_session_info info;
-    uint8_t session[1024], datagram[2048], message[] = "lost", answer[sizeof(message)];
+    uint8_t session[1024], datagram[2048];
     size_t length;
     int hellos = 2;
 
@@ -380,12 +389,8 @@ static void test_last_flight_that_is_lost(void)
     CHECK(torpor_dtls_elapse(server, torpor_dtls_deadline(server)) == 0 && torpor_dtls_pending(server) > 0);
     carry(client, server, 10000, 0);
     CHECK(torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
-    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
-    carry(client, server, 10001, 0);
-    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    CHECK(comes_through(client, server, 10001));
+    free_all(client, server, s);
 }
 
 /*
@@ -397,7 +402,7 @@ static void test_acknowledgements_in_the_clear(void)
     static const uint8_t LENGTHS[][2] = {{128, 128}, {16, 16}, {15, 15}, {255, 16}, {0, 0}, {0, 16}};
     torpor_dtls_server *s = new_server();
     torpor_dtls *client = new_client(0), *server;
-    uint8_t datagram[2048], message[] = "acknowledged", answer[sizeof(message)];
+    uint8_t datagram[2048];
     int size, first;
 
     CHECK(torpor_dtls_server_accept(s, 0, TIME, PEER, sizeof(PEER), &server) == 0);
@@ -428,12 +433,8 @@ static void test_acknowledgements_in_the_clear(void)
     CHECK(size == first || torpor_dtls_receive(client, 3, datagram + first, (size_t) (size - first)) == 0);
     carry(client, server, 3, 0);
     CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN);
-    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
-    carry(client, server, 4, 0);
-    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    CHECK(comes_through(client, server, 4));
+    free_all(client, server, s);
 }
 
 /*
@@ -442,7 +443,7 @@ static void test_acknowledgements_in_the_clear(void)
  */
 static void test_many_forged_records(void)
 {
-    uint8_t forged[60 * 20] = {0}, message[] = "forged", answer[sizeof(message)];
+    uint8_t forged[60 * 20] = {0};
     torpor_dtls_server *s = new_server();
     torpor_dtls *server, *client = open_client(s, 0, &server);
 
@@ -454,12 +455,8 @@ static void test_many_forged_records(void)
         CHECK(torpor_dtls_receive(client, 2, forged, sizeof(forged)) == 0 && torpor_dtls_pending(client) == 0);
         CHECK(torpor_dtls_receive(server, 2, forged, sizeof(forged)) == 0 && torpor_dtls_pending(server) == 0);
     }
-    CHECK(torpor_dtls_write(client, message, sizeof(message)) == 0);
-    carry(client, server, 3, 0);
-    CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    CHECK(comes_through(client, server, 3));
+    free_all(client, server, s);
 }
 
 /*
@@ -491,12 +488,8 @@ static void test_connection_ids_of_each_version(void)
         CHECK(torpor_dtls_pending(client) == sizeof(message) + torpor_dtls_overhead(client));
         carry(client, server, 2, 0);
         CHECK(torpor_dtls_read(server, answer, sizeof(answer)) == sizeof(message));
-        CHECK(torpor_dtls_write(server, message, sizeof(message)) == 0);
-        carry(client, server, 3, 0);
-        CHECK(torpor_dtls_read(client, answer, sizeof(answer)) == sizeof(message));
-        torpor_dtls_free(client);
-        torpor_dtls_free(server);
-        torpor_dtls_server_release(s);
+        CHECK(comes_through(server, client, 3));
+        free_all(client, server, s);
     }
 }
 
@@ -512,7 +505,7 @@ static void test_bytes_behind_a_skipped_record(void)
 
     for (unsigned cid_length = 0; cid_length <= 8; cid_length += 8) {
         torpor_dtls *server, *client = open_client(s, cid_length, &server);
-        uint8_t message[] = "still open", answer[sizeof(message)], datagram[sizeof(OF_EPOCH_0) + 30];
+        uint8_t datagram[sizeof(OF_EPOCH_0) + 30];
         for (size_t more = 0; more <= 30; more++) {
             memset(datagram, 23, sizeof(datagram));
             memcpy(datagram, OF_EPOCH_0, sizeof(OF_EPOCH_0));
@@ -522,9 +515,7 @@ static void test_bytes_behind_a_skipped_record(void)
             CHECK(torpor_dtls_receive(client, 1, datagram, sizeof(WITHOUT_ID) + more) == 0);
         }
         CHECK(torpor_dtls_state(client) == TORPOR_DTLS_OPEN && torpor_dtls_state(server) == TORPOR_DTLS_OPEN);
-        CHECK(torpor_dtls_write(server, message, sizeof(message)) == 0);
-        carry(client, server, 2, 0);
-        CHECK(torpor_dtls_read(client, answer, sizeof(answer)) == sizeof(message));
+        CHECK(comes_through(server, client, 2));
         torpor_dtls_free(client);
         torpor_dtls_free(server);
     }
@@ -557,9 +548,7 @@ static void test_contexts_with_long_connection_ids(void)
         }
         *number = right;
     }
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    free_all(client, server, s);
 }
 
 /* A damaged context may load or not; whatever comes of it stays within its bytes. */
@@ -600,9 +589,7 @@ static void test_damaged_contexts(void)
         free(exact);
         torpor_dtls_free(d);
     }
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    free_all(client, server, s);
 }
 
 static void test_sealing(void)
@@ -815,9 +802,7 @@ static void test_server_with_an_unknown_signature(void)
     CHECK(changed == 2 && torpor_dtls_state(client) == TORPOR_DTLS_FAILED);
     CHECK(torpor_dtls_failure(client).kind == TORPOR_DTLS_FAILURE_CERTIFICATE);
     CHECK((torpor_dtls_failure(client).detail & 0x40) != 0); /* MBEDTLS_X509_BADCERT_MISSING */
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    free_all(client, server, s);
 }
 
 /* ---- what is refused ---- */
@@ -969,9 +954,7 @@ static int live(const uint8_t *session, size_t length, int tickets)
         CHECK(client == NULL || ok == (torpor_dtls_state(client) == TORPOR_DTLS_OPEN));
     }
 #endif
-    torpor_dtls_free(client);
-    torpor_dtls_free(server);
-    torpor_dtls_server_release(s);
+    free_all(client, server, s);
     return ok;
 }
 
