@@ -54,12 +54,11 @@ await main(async () => {
       `there is no ${module}: expected the file of an ES module; npm run simulator -- --help tells more`,
     );
   }
-  const { program, slotsNotice } = await import("../build/hosts/node/simulator.js");
+  const { ownBuild, program, slotsNotice } = await import("../build/hosts/node/simulator.js");
   const notice = slotsNotice();
   if (notice !== undefined && !debug) {
     say(notice);
   }
   const modules = join(ROOT, "build", "hosts", "simulator", "modules");
-  const build = debug ? "debug" : engine === "wolfssl" ? "wolfsslSimulator" : "simulator";
-  return run(program(build), [module, "--modules", modules, ...options]);
+  return run(program(ownBuild(debug)), [module, "--modules", modules, ...options]);
 });

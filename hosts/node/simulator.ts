@@ -30,14 +30,24 @@ export interface SimulatedWake {
   readonly dtlsHeap?: number | undefined;
   /** Prints on standard error what lay in the heap when it was largest. */
   readonly census?: boolean | undefined;
-  /** The device, over the DTLS engine of this process, unless told. "debug": 64-bit slots and no limit; what fails shows its stack trace, with file and line, on standard error. */
+  /** The device unless told. A debug build shows the stack trace of what fails, with file and line, on standard error. */
   readonly build?: Build | undefined;
   /** A command before the simulator's, such as that of valgrind. */
   readonly under?: readonly string[] | undefined;
 }
 
-/** The builds of the simulator; the last two are the tests'. */
-export type Build = "simulator" | "debug" | "wolfsslSimulator" | "sanitized" | "plain64";
+/** The builds of the simulator: the device and one for debugging, over each DTLS engine; the last two are the tests'. */
+export type Build = "simulator" | "debug" | "wolfsslSimulator" | "wolfsslDebug" | "sanitized" | "plain64";
+
+/** The device over the DTLS engine of this process. `debug`: with 64-bit slots and no limit of memory. */
+export function ownBuild(debug = false): Build {
+  if (engineName() === "wolfssl") {
+    return debug ? "wolfsslDebug" : "wolfsslSimulator";
+  }
+  return debug ? "debug" : "simulator";
+}
+
+const isDebug = (build: Build | undefined): boolean => build === "debug" || build === "wolfsslDebug";
 
 /** A wake that failed: what the device reported, and what its heap came to. */
 export class WakeError extends TorporError {
@@ -58,7 +68,7 @@ const ENDS: Readonly<Record<number, string>> = {
   69: "the device's engine gave up",
 };
 
-type Parts = { readonly bits: 32 | 64 } & Readonly<Partial<Record<Build | "wolfsslDebug", string>>>;
+type Parts = { readonly bits: 32 | 64 } & Readonly<Partial<Record<Build, string>>>;
 
 function parts(): Parts {
   return JSON.parse(readFileSync(join(checkout(), "build", "native.json"), "utf8")) as Parts;
@@ -76,9 +86,9 @@ export function deviceHeap(): number {
   return (32768 * parts().bits) / 32;
 }
 
-/** The file of a build; "debug" is over the DTLS engine of this process. @throws TorporError where it was not made. */
+/** The file of a build. @throws TorporError where it was not made. */
 export function program(build: Build): string {
-  const found = parts()[build === "debug" && engineName() === "wolfssl" ? "wolfsslDebug" : build];
+  const found = parts()[build];
   if (found === undefined) {
     throw new TorporError(`the simulator's ${build} build is not there: start it by npx torpor or npm run simulator`);
   }
@@ -88,7 +98,7 @@ export function program(build: Build): string {
 function writeArguments(folder: string, wake: SimulatedWake): void {
   const { options, trust = [], certificates, key, build } = wake;
   const numbers = { trustAnchors: trust.length, certificates: certificates.length };
-  writeFileSync(join(folder, "options.json"), JSON.stringify({ ...options, ...numbers, debug: build === "debug" }));
+  writeFileSync(join(folder, "options.json"), JSON.stringify({ ...options, ...numbers, debug: isDebug(build) }));
   trust.forEach((der, i) => {
     writeFileSync(join(folder, `trust-${i}`), der);
   });
@@ -105,7 +115,7 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
   const folder = mkdtempSync(join(tmpdir(), "torpor-wake-"));
   try {
     writeArguments(folder, wake);
-    const { build = engineName() === "wolfssl" ? "wolfsslSimulator" : "simulator", under = [] } = wake;
+    const { build = ownBuild(), under = [] } = wake;
     const module = join(checkout(), "build", "hosts", "simulator", "main.js");
     const [command = "", ...args] = [...under, program(build), module, "--arguments", folder];
     for (const [name, value] of [
@@ -119,7 +129,7 @@ export async function simulate(wake: SimulatedWake): Promise<WakeResult> {
       }
     }
     const { status, stdout, stderr } = await run(command, args);
-    if (build === "debug" || wake.census) {
+    if (isDebug(build) || wake.census) {
       process.stderr.write(stderr);
     }
     const line = stdout.trim() === "" ? undefined : (JSON.parse(stdout) as WakeResult & { error?: string });

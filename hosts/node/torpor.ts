@@ -25,7 +25,7 @@ import { checkout, dtlsHeap, engineName, openKeys } from "./native.js";
 import { readPEM } from "./pem.js";
 import { lineOf, type WakeResult } from "./result.js";
 import { readSessions, sessionsText } from "./sessions.js";
-import { simulate, slotsNotice } from "./simulator.js";
+import { ownBuild, simulate, slotsNotice } from "./simulator.js";
 import { statusText } from "./status.js";
 import { DeviceState, MemoryState } from "./storage.js";
 import { textOf } from "./text.js";
@@ -451,7 +451,7 @@ async function run(argv: readonly string[]): Promise<void> {
           heap,
           dtlsHeap,
           census,
-          build: debug ? "debug" : undefined,
+          build: ownBuild(debug),
         })
       : await runHere(
           { ...options, address, trust: anchors, factory: identityOf(certificates, factoryKey?.id) },
